@@ -1,0 +1,1 @@
+//! The one table of config keys and what is parsed with it.

@@ -1,0 +1,32 @@
+//! The one table of limits: every queue, buffer, decoder and wait that input can grow is bounded by a constant here or
+//! by a config key. Each says what happens when it is reached.
+
+/// Request frames with no `socket.request.max.bytes` in force yet; larger ones close the connection.
+pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// A frame's buffer grows as bytes arrive; never more than this is reserved because a size field says so.
+pub const FRAME_RESERVE_MAX: usize = 64 * 1024;
+/// A decoder allocates at most this multiple of the frame, plus [`DECODE_BUDGET_FLOOR`]; beyond: `DecodeError`.
+pub const DECODE_BUDGET_FACTOR: usize = 4;
+/// Bytes that any decode may allocate whatever the frame's size.
+pub const DECODE_BUDGET_FLOOR: usize = 64 * 1024;
+/// Tagged fields in one structure; more is a malformed request.
+pub const TAGGED_FIELDS_MAX: usize = 64;
+/// Requests of one connection that are being worked on at a time; reading stops there.
+pub const IN_FLIGHT_REQUESTS_MAX: usize = 64;
+/// Request bytes of one connection that are being worked on at a time; reading stops there.
+pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Partitions named by one request; more is INVALID_REQUEST.
+pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
+/// Decompressed size of one batch: at most this, and at most [`DECOMPRESS_RATIO_MAX`] times the compressed size plus 1 MiB.
+pub const DECOMPRESSED_BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub const DECOMPRESS_RATIO_MAX: usize = 1_032;
+/// Headers of one record; more is INVALID_RECORD.
+pub const RECORD_HEADERS_MAX: usize = 1_000;
+/// Producers remembered per partition; the longest idle one is forgotten first.
+pub const PRODUCER_IDS_PER_PARTITION_MAX: usize = 100_000;
+/// Members of one classic group when `group.max.size` says nothing smaller: GROUP_MAX_SIZE_REACHED.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// Metadata bytes of all members of one group together: GROUP_MAX_SIZE_REACHED.
+pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// File handles kept open for segments by the whole process; the longest unused one is closed.
+pub const SEGMENT_HANDLES_MAX: usize = 4_096;

@@ -1,0 +1,1 @@
+//! A Kafka client over the wire protocol: producer, consumer and admin; works against any Kafka.

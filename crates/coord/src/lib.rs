@@ -1,0 +1,1 @@
+//! Group coordinators as pure replayable state machines.

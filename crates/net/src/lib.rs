@@ -1,0 +1,1 @@
+//! Framing, listeners and the connection loop: the only crate that opens sockets.

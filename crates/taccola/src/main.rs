@@ -1,0 +1,2 @@
+//! The taccola binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kafka's wire and record formats: generated messages, primitives with a decode budget, record batches, compression, error codes.

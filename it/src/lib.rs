@@ -1,0 +1,1 @@
+//! Black-box tests that drive the taccola binary with real clients.

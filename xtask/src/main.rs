@@ -1,0 +1,2 @@
+//! Repository tasks: codegen, tidy, test, bench, ci.
+fn main() {}
