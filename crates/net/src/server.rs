@@ -1,0 +1,446 @@
+//! Listeners and the connection loop. Answers to Kafka's `SocketServer`, with these promises:
+//!
+//! - Replies leave in the order of their requests, whatever order they are ready in.
+//! - One request of a connection is worked on at a time, as in Kafka; only requests that the service declares to overlap
+//!   (Produce) are started while earlier ones of that kind still wait for the disk.
+//! - All frames that one read brings are started, and all replies that are ready leave in one `writev`.
+//! - A size field reserves nothing: a buffer grows as bytes arrive, after a memory permit for the frame was granted.
+//! - An idle connection holds no buffer.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use taccola_base::limits;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::memory::{MemoryBudget, MemoryPermit, UNCOUNTED_FRAME_BYTES};
+use crate::outbox::Outbox;
+pub use crate::outbox::ReplyFrame;
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Reply {
+    Frame(ReplyFrame),
+    /// The protocol wants no reply (Produce with acks=0).
+    None,
+    /// The connection is closed once earlier replies are written; the text is for the log.
+    Close(String),
+}
+
+/// A started request.
+pub enum Call {
+    Done(Reply),
+    Pending(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+/// What a listener serves.
+pub trait Service: Send + Sync + 'static {
+    /// Whether the request may start while earlier requests of the same connection, all of this kind, are pending.
+    fn overlaps(&self, frame: &[u8]) -> bool;
+    /// Starts a request: whatever must keep the connection's order happens before this returns.
+    fn call(&self, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call;
+}
+
+/// Facts of one connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    pub id: u64,
+    /// Listener name of `listeners`, upper case, e.g. `PLAINTEXT`.
+    pub listener: Arc<str>,
+    pub peer: SocketAddr,
+    /// The address on which the client arrived.
+    pub local: SocketAddr,
+}
+
+/// Limits of one listener; each has its Kafka key.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// `socket.request.max.bytes`: a larger frame closes the connection.
+    pub frame_bytes_max: usize,
+    /// `connections.max.idle.ms`.
+    pub idle_max: Duration,
+    /// `max.connections` over all listeners.
+    pub connections_max: usize,
+    /// `max.connections.per.ip`.
+    pub connections_per_ip_max: usize,
+    /// `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`; `None` leaves them to the system.
+    pub send_buffer_bytes: Option<usize>,
+    pub receive_buffer_bytes: Option<usize>,
+    /// How long a stopping server waits for requests that are under way.
+    pub drain_max: Duration,
+}
+
+/// Counts of open connections, shared by all listeners.
+#[derive(Debug, Default)]
+pub struct ConnectionCounts {
+    total: AtomicUsize,
+    next_id: AtomicU64,
+    per_ip: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A slot of [`ConnectionCounts`], given back when dropped.
+struct Admission {
+    counts: Arc<ConnectionCounts>,
+    ip: IpAddr,
+}
+
+impl ConnectionCounts {
+    pub fn open_connections(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    fn admit(self: &Arc<Self>, ip: IpAddr, limits: &ServerLimits) -> Option<Admission> {
+        let mut per_ip = self.per_ip.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let of_ip = per_ip.get(&ip).copied().unwrap_or(0);
+        if self.total.load(Ordering::Relaxed) >= limits.connections_max || of_ip >= limits.connections_per_ip_max {
+            return None;
+        }
+        per_ip.insert(ip, of_ip + 1);
+        self.total.fetch_add(1, Ordering::Relaxed);
+        Some(Admission { counts: self.clone(), ip })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut per_ip = self.counts.per_ip.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(of_ip) = per_ip.get_mut(&self.ip) {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                per_ip.remove(&self.ip);
+            }
+        }
+        self.counts.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One bound listener that is ready to be served.
+pub struct Server<S> {
+    pub listener: TcpListener,
+    pub listener_name: Arc<str>,
+    pub service: Arc<S>,
+    pub limits: ServerLimits,
+    pub memory: MemoryBudget,
+    pub counts: Arc<ConnectionCounts>,
+    /// Turns true when the server shall stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Binds a listener (`SO_REUSEADDR`, a backlog of `socket.listen.backlog.size`).
+///
+/// Errors: the system's, above all a port that is in use or a host that is not this machine's.
+pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog.max(1))?;
+    TcpListener::from_std(socket.into())
+}
+
+impl<S: Service> Server<S> {
+    /// Accepts connections until the stop signal, then waits for the open ones to finish what they started.
+    pub async fn run(mut self) {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                _ = stopped(&mut self.stop) => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(&mut connections, stream, peer),
+                    Err(error) => {
+                        // Out of handles or memory: the backlog holds the clients until some are free again.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        }
+        drop(self.listener);
+        let drained = tokio::time::timeout(self.limits.drain_max, async { while connections.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!(open = connections.len(), "connections were cut off at the end of the drain time");
+        }
+    }
+
+    fn admit(&self, connections: &mut tokio::task::JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
+        let Some(admission) = self.counts.admit(peer.ip(), &self.limits) else {
+            tracing::debug!(%peer, "refused a connection: the limit is reached");
+            return;
+        };
+        let Ok(local) = stream.local_addr() else { return };
+        if let Err(error) = self.tune(&stream) {
+            tracing::debug!(%peer, %error, "socket options");
+        }
+        let info = Arc::new(ConnectionInfo {
+            id: self.counts.next_id.fetch_add(1, Ordering::Relaxed),
+            listener: self.listener_name.clone(),
+            peer,
+            local,
+        });
+        let connection = Connection {
+            stream,
+            info,
+            service: self.service.clone(),
+            limits: self.limits.clone(),
+            memory: self.memory.clone(),
+            stop: self.stop.clone(),
+            inbox: BytesMut::new(),
+            outbox: Outbox::default(),
+            pending: FuturesOrdered::new(),
+            pending_bytes: 0,
+            pending_overlap: true,
+            permit: None,
+            closing: false,
+        };
+        connections.spawn(async move {
+            let info = connection.info.clone();
+            if let Err(error) = connection.run().await {
+                tracing::debug!(peer = %info.peer, %error, "connection closed");
+            }
+            drop(admission);
+        });
+    }
+
+    fn tune(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let socket = socket2::SockRef::from(stream);
+        socket.set_keepalive(true)?;
+        if let Some(bytes) = self.limits.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.limits.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A dropped sender means that the broker is gone, which is a stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A finished request on its way to the outbox, with the memory that its frame held.
+struct Finished {
+    reply: Reply,
+    bytes: usize,
+    _permit: Option<MemoryPermit>,
+}
+
+type PendingReply = Pin<Box<dyn Future<Output = Finished> + Send>>;
+
+struct Connection<S> {
+    stream: TcpStream,
+    info: Arc<ConnectionInfo>,
+    service: Arc<S>,
+    limits: ServerLimits,
+    memory: MemoryBudget,
+    stop: watch::Receiver<bool>,
+    /// Bytes that were read and not yet started; empty and without capacity while the connection idles.
+    inbox: BytesMut,
+    outbox: Outbox,
+    pending: FuturesOrdered<PendingReply>,
+    /// Frame bytes of the pending requests.
+    pending_bytes: usize,
+    /// Whether all pending requests are of the overlapping kind.
+    pending_overlap: bool,
+    /// The permit of the frame that is being read, taken as soon as its size is known.
+    permit: Option<MemoryPermit>,
+    /// No further request is read; what is pending is still answered.
+    closing: bool,
+}
+
+enum NextFrame {
+    /// A whole frame lies in the inbox, of this many bytes without its size prefix.
+    Whole(usize),
+    /// The frame needs this many bytes in the inbox, prefix included.
+    Partial(usize),
+}
+
+impl<S: Service> Connection<S> {
+    async fn run(mut self) -> io::Result<()> {
+        loop {
+            let blocked = self.start_frames()?;
+            self.collect_ready();
+            if !self.outbox.is_empty() {
+                self.write_outbox().await?;
+                if !blocked {
+                    continue;
+                }
+            }
+            if self.closing && self.pending.is_empty() {
+                return Ok(());
+            }
+            let permit_bytes = if self.closing { None } else { self.permit_wanted()? };
+            let reading = !self.closing && !blocked && permit_bytes.is_none();
+            if self.inbox.is_empty() && self.inbox.capacity() > 0 && self.pending.is_empty() {
+                self.inbox = BytesMut::new();
+            }
+            tokio::select! {
+                biased;
+                Some(finished) = self.pending.next(), if !self.pending.is_empty() => self.finish(finished),
+                ready = self.stream.readable(), if reading => {
+                    ready?;
+                    self.read_available()?;
+                }
+                permit = self.memory.acquire(permit_bytes.unwrap_or(0)), if permit_bytes.is_some() => self.permit = Some(permit),
+                _ = stopped(&mut self.stop), if !self.closing => self.closing = true,
+                () = tokio::time::sleep(self.limits.idle_max), if reading && self.pending.is_empty() => {
+                    tracing::debug!(peer = %self.info.peer, "closed an idle connection");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Starts the requests that lie complete in the inbox, as far as order and limits allow. True when a complete
+    /// request waits for pending ones.
+    fn start_frames(&mut self) -> io::Result<bool> {
+        while !self.closing {
+            let size = match self.next_frame()? {
+                NextFrame::Whole(size) => size,
+                NextFrame::Partial(_) => return Ok(false),
+            };
+            let frame_bytes = self.inbox.get(4..4 + size).unwrap_or_default();
+            let overlaps = self.service.overlaps(frame_bytes);
+            if !self.pending.is_empty() {
+                let full = self.pending.len() >= limits::IN_FLIGHT_REQUESTS_MAX
+                    || self.pending_bytes + size > limits::IN_FLIGHT_BYTES_MAX;
+                if full || !(overlaps && self.pending_overlap) {
+                    return Ok(true);
+                }
+            }
+            let Some(permit) = self.permit.take().or_else(|| self.memory.try_acquire(size)) else { return Ok(true) };
+            self.inbox.advance(4);
+            let frame = self.inbox.split_to(size).freeze();
+            self.start(frame, overlaps, permit);
+            self.collect_ready();
+        }
+        Ok(false)
+    }
+
+    fn start(&mut self, frame: Bytes, overlaps: bool, permit: MemoryPermit) {
+        let bytes = frame.len();
+        match self.service.call(&self.info, frame) {
+            Call::Done(reply) if self.pending.is_empty() => self.deliver(reply),
+            Call::Done(reply) => {
+                let finished = Finished { reply, bytes, _permit: Some(permit) };
+                self.enqueue(Box::pin(std::future::ready(finished)), bytes, overlaps);
+            }
+            Call::Pending(reply) => {
+                let finished = async move { Finished { reply: reply.await, bytes, _permit: Some(permit) } };
+                self.enqueue(Box::pin(finished), bytes, overlaps);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, reply: PendingReply, bytes: usize, overlaps: bool) {
+        self.pending_overlap = if self.pending.is_empty() { overlaps } else { self.pending_overlap && overlaps };
+        self.pending_bytes += bytes;
+        self.pending.push_back(reply);
+    }
+
+    /// Moves the replies that are ready, and whose turn it is, to the outbox.
+    fn collect_ready(&mut self) {
+        while !self.pending.is_empty() {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            match self.pending.poll_next_unpin(&mut context) {
+                std::task::Poll::Ready(Some(finished)) => self.finish(finished),
+                _ => return,
+            }
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        self.pending_bytes = self.pending_bytes.saturating_sub(finished.bytes);
+        self.deliver(finished.reply);
+    }
+
+    fn deliver(&mut self, reply: Reply) {
+        match reply {
+            Reply::Frame(frame) => self.outbox.push(frame),
+            Reply::None => {}
+            Reply::Close(reason) => {
+                tracing::debug!(peer = %self.info.peer, client = self.info.id, reason, "closing a connection");
+                self.closing = true;
+                self.inbox.clear();
+            }
+        }
+    }
+
+    /// Looks at the frame at the head of the inbox. A negative size, or one above the limit, closes the connection:
+    /// there is no way to find the next request.
+    fn next_frame(&self) -> io::Result<NextFrame> {
+        let Some(prefix) = self.inbox.first_chunk::<4>() else { return Ok(NextFrame::Partial(4)) };
+        let size = i32::from_be_bytes(*prefix);
+        match usize::try_from(size) {
+            Ok(size) if size > self.limits.frame_bytes_max => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a request of {size} bytes is above socket.request.max.bytes={}", self.limits.frame_bytes_max),
+            )),
+            Ok(size) if self.inbox.len() >= 4 + size => Ok(NextFrame::Whole(size)),
+            Ok(size) => Ok(NextFrame::Partial(4 + size)),
+            Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("a request of {size} bytes"))),
+        }
+    }
+
+    /// Bytes for which the frame at the head of the inbox still needs a permit.
+    fn permit_wanted(&self) -> io::Result<Option<usize>> {
+        let size = match self.next_frame()? {
+            NextFrame::Whole(size) => size,
+            NextFrame::Partial(needed) => needed - 4,
+        };
+        Ok((self.permit.is_none() && size > UNCOUNTED_FRAME_BYTES).then_some(size))
+    }
+
+    /// Reads what the socket has, up to a bounded buffer's worth.
+    fn read_available(&mut self) -> io::Result<()> {
+        let wanted = match self.next_frame()? {
+            NextFrame::Partial(needed) => needed.saturating_sub(self.inbox.len()),
+            NextFrame::Whole(_) => 0,
+        };
+        // Doubling as bytes arrive: what is reserved is never more than what came plus one step.
+        let step = self.inbox.len().max(limits::FRAME_RESERVE_MAX);
+        self.inbox.reserve(wanted.clamp(8 * 1024, step));
+        match self.stream.try_read_buf(&mut self.inbox) {
+            Ok(0) if self.pending.is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Ok(0) => {
+                // The client may have shut down its sending side only: what it asked for is still answered.
+                self.closing = true;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write_outbox(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            let written = self.stream.try_write_vectored(&self.outbox.slices());
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.outbox.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::timeout(self.limits.idle_max, self.stream.writable())
+                        .await
+                        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies"))??;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
