@@ -1,1 +1,10 @@
-//! The one table of config keys and what is parsed with it.
+//! The one table of config keys and everything derived from it: parsing, the typed views, DescribeConfigs, the checks
+//! of AlterConfigs and CreateTopics, and `docs/config.md`.
+
+mod listeners;
+mod server;
+mod topic_config;
+
+pub use listeners::*;
+pub use server::*;
+pub use topic_config::*;
