@@ -1,0 +1,258 @@
+//! The load generator: one thread, raw protocol, requests encoded once and sent again and again, so that the client costs
+//! little and both brokers get the same bytes. Produce v9 and Fetch v12, which both brokers know and which name topics.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use taccola_wire::api::ApiKey;
+use taccola_wire::batch::{BatchBuilder, BatchHeader, Compression, batches};
+use taccola_wire::codec::Message;
+use taccola_wire::frame;
+use taccola_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use taccola_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use taccola_wire::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use taccola_wire::messages::{CreateTopicsResponse, FetchResponse, ProduceResponse};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TOPIC: &str = "bench";
+const PRODUCE_VERSION: i16 = 9;
+const FETCH_VERSION: i16 = 12;
+const CREATE_TOPICS_VERSION: i16 = 7;
+
+/// Batches sent as fast as they are acknowledged, several requests in flight per connection.
+#[derive(Clone)]
+pub struct Pipelined {
+    pub record_bytes: usize,
+    /// One record per request when smaller than a record.
+    pub batch_bytes: usize,
+    pub total_bytes: u64,
+    pub connections: i32,
+    pub partitions: i32,
+    pub in_flight: usize,
+}
+
+/// One record per request and one request in flight per producer, each on a connection and a partition of its own.
+#[derive(Clone)]
+pub struct ClosedLoop {
+    pub producers: i32,
+    pub record_bytes: usize,
+    pub seconds: u64,
+}
+
+#[derive(Default)]
+pub struct Measured {
+    pub requests: u64,
+    /// Bytes of record values.
+    pub bytes: u64,
+    pub seconds: f64,
+    pub cpu_user: f64,
+    pub cpu_system: f64,
+    /// Sorted, microseconds.
+    latencies: Vec<u32>,
+}
+
+impl Measured {
+    pub fn percentile_ms(&self, fraction: f64) -> String {
+        let at = (self.latencies.len() as f64 * fraction) as usize;
+        self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).map_or("-".to_owned(), |us| format!("{:.3}", f64::from(*us) / 1e3))
+    }
+}
+
+/// The broker's CPU seconds so far: user, system.
+pub type Cpu<'a> = &'a dyn Fn() -> (f64, f64);
+
+struct Connection {
+    stream: TcpStream,
+    inbox: BytesMut,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Result<Self, String> {
+        let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        Ok(Self { stream, inbox: BytesMut::with_capacity(1 << 20) })
+    }
+
+    async fn send(&mut self, frame: &[u8]) -> Result<(), String> {
+        self.stream.write_all(frame).await.map_err(|error| error.to_string())
+    }
+
+    /// The next reply without its size.
+    async fn receive(&mut self) -> Result<Bytes, String> {
+        loop {
+            if let Some(size) = self.inbox.first_chunk::<4>().map(|size| u32::from_be_bytes(*size) as usize) {
+                if self.inbox.len() >= 4 + size {
+                    let _ = self.inbox.split_to(4);
+                    return Ok(self.inbox.split_to(size).freeze());
+                }
+                self.inbox.reserve(4 + size - self.inbox.len());
+            }
+            let read = self.stream.read_buf(&mut self.inbox).await.map_err(|error| error.to_string())?;
+            if read == 0 {
+                return Err("the broker closed the connection".to_owned());
+            }
+        }
+    }
+
+    async fn call<M: Message>(&mut self, key: ApiKey, version: i16, frame: &[u8]) -> Result<M, String> {
+        self.send(frame).await?;
+        decode(key, version, self.receive().await?)
+    }
+}
+
+fn decode<M: Message>(key: ApiKey, version: i16, reply: Bytes) -> Result<M, String> {
+    let (_, mut reader) = frame::decode_response_header(reply, key, version).map_err(|error| error.to_string())?;
+    M::read(&mut reader, version).map_err(|error| error.to_string())
+}
+
+fn encode(key: ApiKey, version: i16, message: &impl Message) -> Result<Vec<u8>, String> {
+    frame::encode_request(key, version, 1, Some("bench"), message).map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+}
+
+pub async fn create_topic(address: &str, partitions: i32) -> Result<(), String> {
+    let topic = CreatableTopic { name: TOPIC.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
+    let frame = encode(ApiKey::CreateTopics, CREATE_TOPICS_VERSION, &request)?;
+    let mut connection = Connection::open(address).await?;
+    let response: CreateTopicsResponse = connection.call(ApiKey::CreateTopics, CREATE_TOPICS_VERSION, &frame).await?;
+    match response.topics.iter().find(|topic| topic.error_code != 0) {
+        None => Ok(()),
+        Some(topic) => Err(format!("CreateTopics: error {}", topic.error_code)),
+    }
+}
+
+/// A batch of `batch_bytes` of records that compress badly, and how many bytes of values are in it.
+fn batch(record_bytes: usize, batch_bytes: usize) -> (Bytes, u64) {
+    let records = (batch_bytes / record_bytes).max(1);
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut builder = BatchBuilder::new(Compression::None);
+    for _ in 0..records {
+        let value: Vec<u8> = std::iter::repeat_with(|| {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise as u8
+        })
+        .take(record_bytes)
+        .collect();
+        builder.append(1_700_000_000_000, None, Some(&value), &[]);
+    }
+    (builder.build().unwrap_or_default(), (records * record_bytes) as u64)
+}
+
+fn produce_frame(partition: i32, records: Bytes) -> Result<Vec<u8>, String> {
+    let data = PartitionProduceData { index: partition, records: Some(records) };
+    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
+    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
+    encode(ApiKey::Produce, PRODUCE_VERSION, &request)
+}
+
+fn check_produced(reply: Bytes) -> Result<(), String> {
+    let response: ProduceResponse = decode(ApiKey::Produce, PRODUCE_VERSION, reply)?;
+    let errors = response.responses.iter().flat_map(|topic| &topic.partition_responses).find(|p| p.error_code != 0);
+    errors.map_or(Ok(()), |p| Err(format!("Produce: error {}", p.error_code)))
+}
+
+pub async fn produce(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<Measured, String> {
+    let (records, value_bytes) = batch(shape.record_bytes, shape.batch_bytes);
+    let frames: Vec<Vec<u8>> =
+        (0..shape.partitions).map(|p| produce_frame(p, records.clone())).collect::<Result<_, _>>()?;
+    let requests = shape.total_bytes.div_ceil(value_bytes);
+    let mut connection = Connection::open(address).await?;
+    let mut sent_at = VecDeque::new();
+    let mut latencies = Vec::with_capacity(requests as usize);
+    let (before, started) = (cpu(), Instant::now());
+    let mut frames = frames.iter().cycle();
+    for _ in 0..requests {
+        if sent_at.len() == shape.in_flight {
+            check_produced(connection.receive().await?)?;
+            latencies.extend(sent_at.pop_front().map(|at: Instant| at.elapsed().as_micros() as u32));
+        }
+        sent_at.push_back(Instant::now());
+        connection.send(frames.next().map_or(&[], |frame| frame.as_slice())).await?;
+    }
+    while let Some(at) = sent_at.pop_front() {
+        check_produced(connection.receive().await?)?;
+        latencies.push(at.elapsed().as_micros() as u32);
+    }
+    Ok(measured(requests, requests * value_bytes, started, before, cpu, latencies))
+}
+
+fn measured(requests: u64, bytes: u64, started: Instant, before: (f64, f64), cpu: Cpu<'_>, mut latencies: Vec<u32>) -> Measured {
+    let seconds = started.elapsed().as_secs_f64();
+    let after = cpu();
+    latencies.sort_unstable();
+    Measured { requests, bytes, seconds, cpu_user: after.0 - before.0, cpu_system: after.1 - before.1, latencies }
+}
+
+pub async fn closed_loop(address: &str, shape: &ClosedLoop, cpu: Cpu<'_>) -> Result<Measured, String> {
+    let (records, value_bytes) = batch(shape.record_bytes, 1);
+    let mut producers = Vec::new();
+    for partition in 0..shape.producers {
+        producers.push((Connection::open(address).await?, produce_frame(partition, records.clone())?));
+    }
+    let (before, started) = (cpu(), Instant::now());
+    let until = started + std::time::Duration::from_secs(shape.seconds);
+    let local = tokio::task::LocalSet::new();
+    let tasks: Vec<_> = producers
+        .into_iter()
+        .map(|(mut connection, frame)| {
+            local.spawn_local(async move {
+                let mut latencies = Vec::new();
+                while Instant::now() < until {
+                    let at = Instant::now();
+                    connection.send(&frame).await?;
+                    check_produced(connection.receive().await?)?;
+                    latencies.push(at.elapsed().as_micros() as u32);
+                }
+                Ok::<_, String>(latencies)
+            })
+        })
+        .collect();
+    local.await;
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.map_err(|error| error.to_string())??);
+    }
+    let requests = latencies.len() as u64;
+    Ok(measured(requests, requests * value_bytes, started, before, cpu, latencies))
+}
+
+/// Reads the topic from its start to its end, all partitions by one fetch after another.
+pub async fn consume(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<Measured, String> {
+    let mut connection = Connection::open(address).await?;
+    let mut offsets = vec![0_i64; shape.partitions.max(0) as usize];
+    let (mut bytes, mut requests) = (0_u64, 0);
+    let (before, started) = (cpu(), Instant::now());
+    loop {
+        let partitions = offsets.iter().enumerate().map(|(index, offset)| FetchPartition {
+            partition: index as i32,
+            fetch_offset: *offset,
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        });
+        let topic = FetchTopic { topic: TOPIC.into(), partitions: partitions.collect(), ..Default::default() };
+        let request =
+            FetchRequest { max_wait_ms: 0, min_bytes: 1, max_bytes: 4 << 20, topics: vec![topic], ..Default::default() };
+        let frame = encode(ApiKey::Fetch, FETCH_VERSION, &request)?;
+        let response: FetchResponse = connection.call(ApiKey::Fetch, FETCH_VERSION, &frame).await?;
+        requests += 1;
+        let mut got = 0;
+        for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
+            let records = partition.records.clone().unwrap_or_default();
+            got += records.len() as u64;
+            let last = batches(&records).filter_map(Result::ok).last();
+            let next = last.and_then(|batch| BatchHeader::parse(batch).ok()).map(|header| header.next_offset());
+            if let (Some(slot), Some(next)) = (offsets.get_mut(partition.partition_index as usize), next) {
+                *slot = next;
+            }
+        }
+        if got == 0 {
+            break;
+        }
+        bytes += got;
+    }
+    Ok(measured(requests, bytes, started, before, cpu, Vec::new()))
+}

@@ -1,0 +1,195 @@
+//! `cargo xtask tidy`: what no compiler checks. Layering as data, dead files, headers, bans in pure crates, words that do
+//! not belong. Each finding names file and line and says what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each crate and the workspace crates that it may depend on. An arrow that is not here is an error; so is one that
+/// points up. Adding one is a design decision: see CONTRIBUTING.md.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("taccola-base", &[]),
+    ("taccola-wire", &["taccola-base"]),
+    ("taccola-log", &["taccola-base", "taccola-wire"]),
+    ("taccola-coord", &["taccola-base", "taccola-wire"]),
+    ("taccola-meta", &["taccola-base", "taccola-wire"]),
+    ("taccola-net", &["taccola-base", "taccola-wire"]),
+    (
+        "taccola-broker",
+        &["taccola-base", "taccola-wire", "taccola-log", "taccola-coord", "taccola-meta", "taccola-net"],
+    ),
+    ("taccola-client", &["taccola-base", "taccola-wire", "taccola-net"]),
+    ("taccola", &["taccola-base", "taccola-wire", "taccola-net", "taccola-broker", "taccola-client"]),
+    ("taccola-it", &["taccola-base", "taccola-wire", "taccola-net", "taccola-client"]),
+    ("xtask", &["taccola-base", "taccola-wire", "taccola-broker"]),
+];
+
+/// Crates whose code is a pure engine: no clock, randomness, thread or socket. The log alone may use files.
+const PURE: &[&str] = &["coord", "meta", "log", "wire"];
+
+/// What a pure crate must not name, and what to use instead.
+const BANNED_IN_PURE: &[(&str, &str)] = &[
+    ("SystemTime", "take `now_ms` as an argument"),
+    ("Instant::now", "take `now_ms` as an argument"),
+    ("std::thread", "let the broker run threads"),
+    ("thread::spawn", "let the broker run threads"),
+    ("std::net", "only taccola-net opens sockets"),
+    ("tokio", "engines are synchronous; the broker's runtime drives them"),
+    ("getrandom", "take fresh ids as arguments"),
+    ("Uuid::random", "take fresh ids as arguments"),
+];
+
+/// Words that mark unfinished work or belong to history.
+const BANNED_WORDS: &[&str] = &["FIXME", "XXX", "HACK", "for now", "dbg!("];
+
+/// The text of the marker that exempts one line from the bans above, with its reason after a colon.
+const ALLOW: &str = "tidy-allow:";
+
+/// Longest hand-written file, lines.
+const FILE_LINES_MAX: usize = 1_200;
+
+pub fn run(root: &Path) -> Result<(), String> {
+    let mut findings = Vec::new();
+    layering(root, &mut findings)?;
+    for crate_dir in crate_dirs(root)? {
+        sources(root, &crate_dir, &mut findings)?;
+    }
+    if findings.is_empty() {
+        println!("tidy: nothing to mend");
+        return Ok(());
+    }
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    Err(format!("tidy: {} findings", findings.len()))
+}
+
+fn crate_dirs(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut dirs: Vec<PathBuf> = read_dir(&root.join("crates"))?.into_iter().filter(|path| path.is_dir()).collect();
+    dirs.extend([root.join("xtask"), root.join("it")]);
+    dirs.sort();
+    Ok(dirs)
+}
+
+fn read_dir(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Every workspace dependency of every manifest is allowed by [`LAYERS`], and every row of it has its crate.
+fn layering(root: &Path, findings: &mut Vec<String>) -> Result<(), String> {
+    let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    for dir in crate_dirs(root)? {
+        let manifest_path = dir.join("Cargo.toml");
+        let manifest = read(&manifest_path)?;
+        let shown = manifest_path.strip_prefix(root).unwrap_or(&manifest_path).display().to_string();
+        let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap_or("").trim_matches('"').to_owned();
+        seen.insert(name.clone());
+        let Some(allowed) = allowed.get(name.as_str()) else {
+            findings.push(format!("{shown}: crate {name} has no row in xtask/src/tidy.rs LAYERS"));
+            continue;
+        };
+        let mut in_dev = false;
+        for (number, line) in manifest.lines().enumerate() {
+            if line.starts_with('[') {
+                in_dev = line.contains("dev-dependencies");
+            }
+            let dependency = line.split(['.', ' ', '=']).next().unwrap_or("");
+            if !in_dev && dependency.starts_with("taccola-") && !allowed.contains(&dependency) {
+                findings.push(format!("{shown}:{}: {name} must not depend on {dependency}", number + 1));
+            }
+        }
+    }
+    for (name, _) in LAYERS {
+        if !seen.contains(*name) {
+            findings.push(format!("xtask/src/tidy.rs: LAYERS has a row for {name}, which does not exist"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks each source file of a crate.
+fn sources(root: &Path, crate_dir: &Path, findings: &mut Vec<String>) -> Result<(), String> {
+    let source_dir = crate_dir.join("src");
+    let mut files = Vec::new();
+    walk(&source_dir, &mut files)?;
+    let crate_name = crate_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let declared = declared_modules(&files)?;
+    for file in &files {
+        let text = read(file)?;
+        let shown = file.strip_prefix(root).unwrap_or(file).display().to_string();
+        if !text.starts_with("//!") {
+            findings.push(format!("{shown}:1: no `//!` header; say what the file owns"));
+        }
+        let generated = text.lines().take(3).any(|line| line.contains("Generated"));
+        let lines = text.lines().count();
+        if !generated && lines > FILE_LINES_MAX {
+            findings.push(format!("{shown}: {lines} lines; split it below {FILE_LINES_MAX}"));
+        }
+        if !declared.contains(file) {
+            findings.push(format!("{shown}: no `mod` declares this file; remove it or use it"));
+        }
+        words(&shown, &crate_name, &text, findings);
+    }
+    Ok(())
+}
+
+fn words(shown: &str, crate_name: &str, text: &str, findings: &mut Vec<String>) {
+    let own = shown.ends_with("xtask/src/tidy.rs");
+    let production = text.find("#[cfg(test)]").map_or(text, |at| text.get(..at).unwrap_or(text));
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !own && !line.contains(ALLOW)) {
+        for word in BANNED_WORDS.iter().filter(|word| line.contains(**word)) {
+            findings.push(format!("{shown}:{}: \"{word}\" has no place in a source file", number + 1));
+        }
+    }
+    if !PURE.contains(&crate_name) || shown.contains("/tests") || shown.contains("/bin/") {
+        return;
+    }
+    for (number, line) in production.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or("");
+        for (banned, instead) in BANNED_IN_PURE.iter().filter(|(banned, _)| code.contains(banned)) {
+            if !line.contains(ALLOW) {
+                findings.push(format!("{shown}:{}: {banned} in a pure crate; {instead}", number + 1));
+            }
+        }
+    }
+}
+
+fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    for path in read_dir(dir)? {
+        if path.is_dir() {
+            walk(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+/// The files that crate roots, binaries and `mod` lines reach.
+fn declared_modules(files: &[PathBuf]) -> Result<BTreeSet<PathBuf>, String> {
+    let mut declared: BTreeSet<PathBuf> = files
+        .iter()
+        .filter(|file| file.ends_with("lib.rs") || file.ends_with("main.rs") || file.parent().is_some_and(|p| p.ends_with("bin")))
+        .cloned()
+        .collect();
+    for file in files {
+        let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let parent = file.parent().unwrap_or(Path::new(""));
+        let base = if matches!(stem.as_str(), "lib" | "main" | "mod") { parent.to_path_buf() } else { parent.join(&stem) };
+        for line in read(file)?.lines() {
+            let line = line.trim_start();
+            let line = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+            let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else { continue };
+            declared.insert(base.join(format!("{name}.rs")));
+            declared.insert(base.join(name).join("mod.rs"));
+        }
+    }
+    Ok(declared)
+}
