@@ -2,7 +2,9 @@
 //! of AlterConfigs and CreateTopics, and `docs/config.md`.
 
 mod listeners;
+pub mod key;
 mod server;
+pub mod table;
 mod topic_config;
 
 pub use listeners::*;
