@@ -12,7 +12,7 @@ use super::header::{ATTRIBUTES_AT, HEADER_BYTES, LOG_OVERHEAD};
 use super::varint::{put_varint, put_varlong, varlong_len};
 use super::{
     Attributes, BatchError, Compression, ControlRecord, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
-    NO_SEQUENCE, NO_TIMESTAMP, Record, RecordHeader, TimestampType,
+    NO_SEQUENCE, NO_TIMESTAMP, Record, RecordHeader, RecordView, TimestampType,
 };
 use crate::compress::{Codec, compress};
 
@@ -158,6 +158,25 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[RecordHeader],
     ) -> &mut Self {
+        self.push(offset_delta, timestamp, &Fields { key, value, headers: Headers::Parsed(headers) })
+    }
+
+    /// Adds a lent record right behind the last one, copying its headers' encoding; the time is given apart, as it
+    /// depends on the batch from which the record came.
+    pub fn append_view(&mut self, timestamp: i64, record: &RecordView<'_>) -> &mut Self {
+        match self.last_offset_delta.map_or(Some(0), |last| last.checked_add(1)) {
+            Some(delta) => self.append_view_at(delta, timestamp, record),
+            None => self.fail(BatchError::Unbuildable("offset delta exceeds 31 bits")),
+        }
+    }
+
+    /// [`append_view`](Self::append_view) at an offset relative to the base offset, as the cleaner needs it.
+    pub fn append_view_at(&mut self, offset_delta: i32, timestamp: i64, record: &RecordView<'_>) -> &mut Self {
+        let headers = Headers::Raw { count: record.headers_count, bytes: record.raw_headers };
+        self.push(offset_delta, timestamp, &Fields { key: record.key, value: record.value, headers })
+    }
+
+    fn push(&mut self, offset_delta: i32, timestamp: i64, fields: &Fields<'_>) -> &mut Self {
         if offset_delta < 0 || self.last_offset_delta.is_some_and(|last| offset_delta <= last) {
             return self.fail(BatchError::Unbuildable("offsets do not increase"));
         }
@@ -165,8 +184,7 @@ impl BatchBuilder {
         let Some(timestamp_delta) = timestamp.checked_sub(base) else {
             return self.fail(BatchError::Unbuildable("timestamps are too far apart"));
         };
-        let body =
-            1 + varlong_len(timestamp_delta) + varlong_len(i64::from(offset_delta)) + fields_len(key, value, headers);
+        let body = 1 + varlong_len(timestamp_delta) + varlong_len(i64::from(offset_delta)) + fields.len();
         let Some(body_len) = i32::try_from(body).ok().filter(|n| self.buf.len() + 5 + *n as usize <= i32::MAX as usize)
         else {
             return self.fail(BatchError::Unbuildable("batch exceeds 31 bits"));
@@ -176,7 +194,7 @@ impl BatchBuilder {
         self.buf.push(0);
         put_varlong(&mut self.buf, timestamp_delta);
         put_varint(&mut self.buf, offset_delta);
-        put_fields(&mut self.buf, key, value, headers);
+        fields.put(&mut self.buf);
         self.last_offset_delta = Some(offset_delta);
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.records_count += 1;
@@ -210,7 +228,7 @@ impl BatchBuilder {
     /// The most that one more record with these fields adds before compression.
     pub fn record_bytes_max(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[RecordHeader]) -> usize {
         // Length, attributes, timestamp delta and offset delta take at most 5 + 1 + 10 + 5 bytes.
-        21 + fields_len(key, value, headers)
+        21 + Fields { key, value, headers: Headers::Parsed(headers) }.len()
     }
 
     fn fail(&mut self, error: BatchError) -> &mut Self {
@@ -270,14 +288,55 @@ fn nullable_len(field: Option<&[u8]>) -> usize {
     field.map_or(1, |f| varlong_len(f.len() as i64) + f.len())
 }
 
-/// What key, value and headers take, the headers' count included.
-fn fields_len(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[RecordHeader]) -> usize {
-    let headers_len: usize =
-        headers.iter().map(|h| nullable_len(Some(&h.key)) + nullable_len(h.value.as_deref())).sum();
-    nullable_len(key) + nullable_len(value) + varlong_len(headers.len() as i64) + headers_len
+/// Headers to write: as values, or as another record's encoding of them.
+enum Headers<'a> {
+    Parsed(&'a [RecordHeader]),
+    Raw { count: usize, bytes: &'a [u8] },
 }
 
-/// Lengths were checked: the body as a whole fits in 31 bits.
+/// What a record holds besides its time and offset.
+struct Fields<'a> {
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+}
+
+impl Fields<'_> {
+    fn headers_count(&self) -> usize {
+        match self.headers {
+            Headers::Parsed(list) => list.len(),
+            Headers::Raw { count, .. } => count,
+        }
+    }
+
+    /// Encoded bytes, the headers' count included.
+    fn len(&self) -> usize {
+        let headers = match self.headers {
+            Headers::Parsed(list) => {
+                list.iter().map(|h| nullable_len(Some(&h.key)) + nullable_len(h.value.as_deref())).sum()
+            }
+            Headers::Raw { bytes, .. } => bytes.len(),
+        };
+        nullable_len(self.key) + nullable_len(self.value) + varlong_len(self.headers_count() as i64) + headers
+    }
+
+    /// Lengths were checked: the record as a whole fits in 31 bits.
+    fn put(&self, out: &mut Vec<u8>) {
+        put_nullable(out, self.key);
+        put_nullable(out, self.value);
+        put_varlong(out, self.headers_count() as i64);
+        match self.headers {
+            Headers::Parsed(list) => {
+                for h in list {
+                    put_nullable(out, Some(&h.key));
+                    put_nullable(out, h.value.as_deref());
+                }
+            }
+            Headers::Raw { bytes, .. } => out.extend_from_slice(bytes),
+        }
+    }
+}
+
 fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
     match field {
         Some(bytes) => {
@@ -285,15 +344,5 @@ fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
             out.extend_from_slice(bytes);
         }
         None => put_varint(out, -1),
-    }
-}
-
-fn put_fields(out: &mut Vec<u8>, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[RecordHeader]) {
-    put_nullable(out, key);
-    put_nullable(out, value);
-    put_varlong(out, headers.len() as i64);
-    for h in headers {
-        put_nullable(out, Some(&h.key));
-        put_nullable(out, h.value.as_deref());
     }
 }

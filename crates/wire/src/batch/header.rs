@@ -264,14 +264,19 @@ pub fn set_max_timestamp(
     max_timestamp: i64,
 ) -> Result<(), BatchError> {
     let header = BatchHeader::parse_whole(batch)?;
+    refresh_max_timestamp(batch, &header, timestamp_type, max_timestamp);
+    Ok(())
+}
+
+/// [`set_max_timestamp`] for a batch whose header was parsed already.
+pub(super) fn refresh_max_timestamp(batch: &mut [u8], header: &BatchHeader, timestamp_type: TimestampType, max: i64) {
     let attributes = header.attributes.with_timestamp_type(timestamp_type);
-    if attributes == header.attributes && header.max_timestamp == max_timestamp {
-        return Ok(());
+    if attributes == header.attributes && header.max_timestamp == max {
+        return;
     }
     put(batch, ATTRIBUTES_AT, attributes.0.to_be_bytes());
-    put(batch, MAX_TIMESTAMP_AT, max_timestamp.to_be_bytes());
-    refresh_crc(batch, &header);
-    Ok(())
+    put(batch, MAX_TIMESTAMP_AT, max.to_be_bytes());
+    refresh_crc(batch, header);
 }
 
 /// Sets producer id, epoch and base sequence, and computes the CRC anew (a client that retries under a new producer id).
@@ -292,7 +297,7 @@ pub fn set_last_offset_delta(batch: &mut [u8], delta: i32) -> Result<(), BatchEr
     Ok(())
 }
 
-pub(super) fn refresh_crc(batch: &mut [u8], header: &BatchHeader) {
+fn refresh_crc(batch: &mut [u8], header: &BatchHeader) {
     let crc = crc_of(batch, header);
     put(batch, CRC_AT, crc.to_be_bytes());
 }

@@ -13,6 +13,7 @@ mod control;
 mod error;
 mod header;
 mod records;
+pub mod validate;
 
 mod varint;
 

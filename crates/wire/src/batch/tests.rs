@@ -297,6 +297,8 @@ fn built(codec: Compression, base: i64, raw: &[RawRecord]) -> (Bytes, Vec<Record
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn what_is_built_is_read(codec in any_codec(), base in 0i64..1 << 60, raw in any_records()) {
         let (batch, expected) = built(codec, base, &raw);
