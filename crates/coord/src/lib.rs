@@ -1,1 +1,30 @@
-//! Group coordinators as pure replayable state machines.
+//! The group coordinator of Kafka 4.3 for classic groups, as a pure replayable state machine: no clock, no randomness,
+//! no I/O, no await. One [`GroupShard`] answers for one partition of `__consumer_offsets`.
+//!
+//! A request goes in with the time and a fresh id; [`Effects`] come out: records to append, the reply or the promise of
+//! one, replies that were parked and are due now, timers. What a record says takes effect when the record is committed
+//! ([`GroupShard::committed`]), so that no reader sees what a crash could take back, and an append that fails has
+//! nothing to undo but what [`GroupShard::failed`] undoes. `docs/internals/coordinators.md` tells the protocol.
+//!
+//! Answers to Kafka's `GroupCoordinatorShard`, `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup`.
+
+mod classic;
+mod config;
+mod effects;
+mod group_admin;
+mod offset_commit;
+mod offset_fetch;
+mod offsets;
+mod outbox;
+mod records;
+mod replay;
+mod shard;
+
+pub use config::GroupConfig;
+pub use effects::{
+    AppendId, CoordinatorRecord, Effects, Released, Reply, RequestContext, RequestToken, Response, TimerKey, TimerOp,
+};
+pub use offset_commit::error_response as offset_commit_error_response;
+pub use offset_fetch::{groups_of_request as offset_fetch_groups, response_of_groups as offset_fetch_response};
+pub use replay::{ReplayError, Replayed};
+pub use shard::GroupShard;

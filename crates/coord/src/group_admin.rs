@@ -1,0 +1,239 @@
+//! DescribeGroups, ListGroups, DeleteGroups; and what the coordinator removes on its own: expired offsets, abandoned
+//! groups, offsets of deleted topics. Answers to Kafka's `GroupCoordinatorShard` and `OffsetExpirationConditionImpl`.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::ListGroupsRequest;
+use taccola_wire::messages::delete_groups_response::DeletableGroupResult;
+use taccola_wire::messages::describe_groups_response::DescribedGroup;
+use taccola_wire::messages::list_groups_response::ListedGroup;
+
+use crate::classic::{Group, State};
+use crate::effects::{Effects, Reply, RequestContext, Response, TimerKey};
+use crate::offset_commit::write_tombstone;
+use crate::offsets::OffsetAndMetadata;
+use crate::outbox::{Change, Done, Outbox};
+use crate::records;
+use crate::shard::{GroupShard, Pending};
+
+/// From this version on DescribeGroups tells an unknown group by an error (KIP-1043).
+const DESCRIBE_ERROR_FROM: i16 = 6;
+/// Tombstones that one look for expired offsets may write; the next one follows soon.
+const EXPIRED_PER_STEP_MAX: usize = 5_000;
+const EXPIRATION_PAUSE_MS: i64 = 100;
+/// What clients are told of a group that is not there, or of another kind.
+const DEAD: &str = "Dead";
+const CLASSIC: &str = "classic";
+
+impl GroupShard {
+    /// `authorized_operations` are the caller's to fill in.
+    pub fn describe_groups(&self, api_version: i16, group_ids: &[String]) -> Vec<DescribedGroup> {
+        group_ids.iter().map(|id| self.describe_group(api_version, id)).collect()
+    }
+
+    fn describe_group(&self, api_version: i16, group_id: &str) -> DescribedGroup {
+        let Some(group) = self.groups.get(group_id) else {
+            let mut row =
+                DescribedGroup { group_id: group_id.to_owned(), group_state: DEAD.to_owned(), ..Default::default() };
+            if api_version >= DESCRIBE_ERROR_FROM {
+                let foreign = self.foreign.contains_key(group_id);
+                let why = if foreign { "is not a classic group" } else { "not found" };
+                row.error_code = ErrorCode::GroupIdNotFound.code();
+                row.error_message = Some(format!("Group {group_id} {why}."));
+            }
+            return row;
+        };
+        let protocol_name = group.protocol_name.as_deref().filter(|_| group.state == State::Stable);
+        DescribedGroup {
+            group_id: group_id.to_owned(),
+            group_state: group.state.name().to_owned(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            protocol_data: protocol_name.unwrap_or_default().to_owned(),
+            members: group.members.values().map(|m| m.describe(protocol_name)).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// The shard's share of a ListGroups. Filters do not mind the case; an empty one lets everything through.
+    pub fn list_groups(&self, request: &ListGroupsRequest) -> Vec<ListedGroup> {
+        let lower = |filter: &[String]| filter.iter().map(|f| f.trim().to_lowercase()).collect::<BTreeSet<_>>();
+        let (states, types) = (lower(&request.states_filter), lower(&request.types_filter));
+        let passes = |state: &str, kind: &str| {
+            (states.is_empty() || states.contains(&state.to_lowercase())) && (types.is_empty() || types.contains(kind))
+        };
+        let row = |id: &str, protocol_type: &str, state: &str, kind: &str| ListedGroup {
+            group_id: id.to_owned(),
+            protocol_type: protocol_type.to_owned(),
+            group_state: state.to_owned(),
+            group_type: kind.to_owned(),
+        };
+        let classic = self.groups.values().filter(|g| passes(g.state.name(), CLASSIC));
+        let classic =
+            classic.map(|g| row(&g.id, g.protocol_type.as_deref().unwrap_or_default(), g.state.name(), CLASSIC));
+        // The state of a group that is not served is not known.
+        let foreign = self.foreign.iter().filter(|(_, kind)| passes("Unknown", kind.name()));
+        let foreign = foreign.map(|(id, kind)| row(id, kind.protocol_type(), "Unknown", kind.name()));
+        classic.chain(foreign).collect()
+    }
+
+    /// The shard's share of a DeleteGroups.
+    pub fn handle_delete_groups(
+        &mut self,
+        _now_ms: i64,
+        ctx: &RequestContext<'_>,
+        group_ids: &[String],
+    ) -> Effects<Vec<DeletableGroupResult>> {
+        let mut out = Outbox::default();
+        let mut results: Vec<DeletableGroupResult> = Vec::with_capacity(group_ids.len());
+        let mut seen = BTreeSet::new();
+        for id in group_ids.iter().filter(|id| seen.insert(id.as_str())) {
+            let result = self.delete_group(id, &mut out);
+            let error_code = result.err().map_or(0, |error| error.code());
+            results.push(DeletableGroupResult { group_id: id.clone(), error_code });
+        }
+        self.finish_with_records(ctx.token, results, out, Response::DeleteGroups)
+    }
+
+    fn delete_group(&mut self, id: &str, out: &mut Outbox) -> Result<(), ErrorCode> {
+        if self.foreign.contains_key(id) {
+            return Err(ErrorCode::NonEmptyGroup);
+        }
+        let group = self.groups.get(id).ok_or(ErrorCode::GroupIdNotFound)?;
+        if group.state != State::Empty {
+            return Err(ErrorCode::NonEmptyGroup);
+        }
+        let group_id = group.id.clone();
+        let mut partitions = self.offsets.partitions_of(id);
+        partitions.extend(self.offsets_being_written(id));
+        for (topic, partition) in partitions {
+            write_tombstone(&group_id, &topic, partition, out);
+        }
+        self.write_group_tombstone(&group_id, out);
+        Ok(())
+    }
+
+    /// The group is gone from here on: who joins makes a new one, whose records stand behind the tombstone.
+    fn write_group_tombstone(&mut self, id: &Arc<str>, out: &mut Outbox) {
+        let Ok(record) = records::group_tombstone(id) else { return };
+        let Some(mut group) = self.groups.remove(id) else { return };
+        group.cancel_timers(out);
+        group.pending_joins.clear();
+        out.write(record, Change::Group);
+        out.done.push(Done::Deleted { group: Box::new(group) });
+    }
+
+    pub(crate) fn schedule_expiration(&self, now_ms: i64, out: &mut Outbox) {
+        let interval_ms = self.config.offsets_retention_check_interval_ms.max(1);
+        out.set_timer(TimerKey::Expiration, now_ms.saturating_add(interval_ms));
+    }
+
+    /// Looks for expired offsets and for groups that nobody has a use for any more.
+    pub(crate) fn expire(&mut self, now_ms: i64, out: &mut Outbox) {
+        let from = self.expiration_cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let ids: Vec<Arc<str>> = self.groups.range((from, Bound::Unbounded)).map(|(id, _)| id.clone()).collect();
+        let being_written = self.groups_being_written();
+        for id in ids {
+            if being_written.contains(&id) {
+                continue;
+            }
+            let all_expired = self.expire_offsets(now_ms, &id, out);
+            let abandoned = self.groups.get(&id).is_some_and(|g| g.state == State::Empty && g.pending_joins.is_empty());
+            if all_expired && abandoned {
+                self.write_group_tombstone(&id, out);
+            }
+            if out.records.len() >= EXPIRED_PER_STEP_MAX {
+                self.expiration_cursor = Some(id);
+                return out.set_timer(TimerKey::Expiration, now_ms.saturating_add(EXPIRATION_PAUSE_MS));
+            }
+        }
+        self.schedule_expiration(now_ms, out);
+    }
+
+    /// Groups with records on their way: they are in use.
+    fn groups_being_written(&self) -> BTreeSet<Arc<str>> {
+        let changed = self.pending.values().flat_map(|p| &p.changes).filter_map(|change| match change {
+            Change::Offset { group, .. } | Change::OffsetTombstone { group, .. } => Some(group.clone()),
+            Change::Group => None,
+        });
+        changed.chain(self.pending.values().flat_map(Pending::groups)).collect()
+    }
+
+    /// Whether nothing of the group's offsets remains.
+    fn expire_offsets(&self, now_ms: i64, id: &Arc<str>, out: &mut Outbox) -> bool {
+        let (Some(group), Some(topics)) = (self.groups.get(id), self.offsets.group(id)) else {
+            return !self.offsets.has_open_transactions(id);
+        };
+        let Some(condition) = ExpirationCondition::of(group) else { return false };
+        let mut all = !self.offsets.has_open_transactions(id);
+        for (topic, partitions) in topics {
+            let subscribed = group.is_subscribed_to(topic);
+            for (partition, offset) in partitions {
+                let expired = !subscribed
+                    && condition.is_expired(offset, now_ms, self.config.offsets_retention_ms)
+                    && !self.offsets.is_pending(id, topic, *partition);
+                if expired && out.records.len() < EXPIRED_PER_STEP_MAX {
+                    write_tombstone(id, topic, *partition, out);
+                } else {
+                    all = false;
+                }
+            }
+        }
+        all
+    }
+
+    /// Topics were deleted: nobody can want their offsets.
+    pub fn on_topics_deleted(&mut self, _now_ms: i64, topics: &[String]) -> Effects<()> {
+        let mut out = Outbox::default();
+        for name in topics {
+            let topic: Arc<str> = name.as_str().into();
+            let mut keys = self.offsets.partitions_of_topic(name);
+            for change in self.pending.values().flat_map(|p| &p.changes) {
+                if let Change::Offset { group, topic, partition, .. } = change
+                    && **topic == **name
+                {
+                    keys.insert((group.clone(), *partition));
+                }
+            }
+            for (group, partition) in keys {
+                write_tombstone(&group, &topic, partition, &mut out);
+            }
+        }
+        self.finish(Reply::Now(()), out)
+    }
+}
+
+/// From when on the retention of a group's offsets counts.
+enum ExpirationCondition {
+    /// Since the group has been empty.
+    Since(i64),
+    /// Since the offset was committed.
+    Commit,
+}
+
+impl ExpirationCondition {
+    /// `None`: nothing expires.
+    fn of(group: &Group) -> Option<Self> {
+        match (&group.protocol_type, group.state) {
+            (None, _) => Some(Self::Commit),
+            (Some(_), State::Empty) => Some(group.state_since_ms.map_or(Self::Commit, Self::Since)),
+            (Some(_), State::Stable) if group.uses_consumer_protocol() && group.subscribed_topics.is_some() => {
+                Some(Self::Commit)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_expired(&self, offset: &OffsetAndMetadata, now_ms: i64, retention_ms: i64) -> bool {
+        if let Some(expire_timestamp_ms) = offset.expire_timestamp_ms {
+            return now_ms >= expire_timestamp_ms;
+        }
+        let since_ms = match self {
+            Self::Since(ms) => *ms,
+            Self::Commit => offset.commit_timestamp_ms,
+        };
+        now_ms.saturating_sub(since_ms) >= retention_ms
+    }
+}

@@ -1,0 +1,503 @@
+//! One shard: the groups and offsets of one partition of `__consumer_offsets`, the requests, and the fate of what was
+//! given out to be written. Answers to Kafka's `GroupCoordinatorShard`.
+//!
+//! Two kinds of change wait for their records. Committed offsets change when the records are committed, in the order of
+//! the log. Classic groups run ahead of the log, as Kafka's do: joining, generations and sessions live in memory alone,
+//! and only what a reply promises (an assignment, a static member's new id, a deletion) waits, as a [`Done`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use taccola_wire::messages::{
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    SyncGroupRequest, SyncGroupResponse,
+};
+
+use crate::GroupConfig;
+use crate::classic::{Group, State, join_error, sync_error};
+use crate::effects::{AppendId, Effects, Reply, RequestContext, RequestToken, Response, TimerKey};
+use crate::offsets::Offsets;
+use crate::outbox::{Change, Done, GroupRef, Outbox};
+use crate::records;
+use crate::replay::ForeignGroup;
+
+/// From this version on LeaveGroup names several members, and each has an error of its own.
+const LEAVE_BATCH_FROM: i16 = 3;
+
+#[derive(Debug)]
+pub struct GroupShard {
+    pub(crate) config: GroupConfig,
+    pub(crate) groups: BTreeMap<Arc<str>, Group>,
+    /// Groups of the kinds that are not served yet, as the log tells of them: they are left alone.
+    pub(crate) foreign: BTreeMap<Arc<str>, ForeignGroup>,
+    pub(crate) offsets: Offsets,
+    pub(crate) pending: BTreeMap<AppendId, Pending>,
+    next_append: u64,
+    next_incarnation: u64,
+    /// Where the last look for expired offsets stopped; `None`: it had seen every group.
+    pub(crate) expiration_cursor: Option<Arc<str>>,
+}
+
+/// What waits for one append.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) changes: Vec<Change>,
+    done: Vec<Done>,
+    /// OffsetFetch requests that want nothing that is still being written.
+    pub(crate) fetches: Vec<(RequestToken, OffsetFetchRequestGroup)>,
+}
+
+impl Pending {
+    /// The groups that the records are about, besides those whose offsets change.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = Arc<str>> {
+        self.done.iter().filter_map(|done| match done {
+            Done::Created { group }
+            | Done::Emptied { group }
+            | Done::Assigned { group, .. }
+            | Done::Replaced { group, .. } => Some(group.id.clone()),
+            Done::Deleted { group } => Some(group.id.clone()),
+            Done::Respond { .. } => None,
+        })
+    }
+}
+
+impl GroupShard {
+    pub fn new(config: GroupConfig) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            offsets: Offsets::default(),
+            pending: BTreeMap::new(),
+            next_append: 0,
+            next_incarnation: 0,
+            expiration_cursor: None,
+        }
+    }
+
+    /// Replaces the settings; what is under way keeps its deadlines.
+    pub fn set_config(&mut self, config: GroupConfig) {
+        self.config = config;
+    }
+
+    pub(crate) fn new_incarnation(&mut self) -> u64 {
+        self.next_incarnation += 1;
+        self.next_incarnation
+    }
+
+    /// The step's end: its records get an id, and whoever waits for them is remembered under it.
+    pub(crate) fn finish<R>(&mut self, response: Reply<R>, out: Outbox) -> Effects<R> {
+        let append = (!out.records.is_empty()).then(|| {
+            self.next_append += 1;
+            let id = AppendId(self.next_append);
+            let pending = Pending { changes: out.changes, done: out.done, fetches: Vec::new() };
+            self.pending.insert(id, pending);
+            id
+        });
+        Effects { records: out.records, append, response, released: out.released, timers: out.timers }
+    }
+
+    /// A reply that the step itself released, as when the last member joins, is a reply at once.
+    fn finish_request<R>(
+        &mut self,
+        token: RequestToken,
+        response: Reply<R>,
+        mut out: Outbox,
+        take: impl FnOnce(Response) -> Option<R>,
+    ) -> Effects<R> {
+        let mut response = response;
+        if let Some(at) = out.released.iter().position(|r| r.token == token) {
+            let released = out.released.remove(at);
+            if let Some(now) = take(released.response) {
+                response = Reply::Now(now);
+            }
+        }
+        self.finish(response, out)
+    }
+
+    /// A reply that says what the records of this step say waits for them.
+    pub(crate) fn finish_with_records<R>(
+        &mut self,
+        token: RequestToken,
+        response: R,
+        mut out: Outbox,
+        wrap: impl FnOnce(R) -> Response,
+    ) -> Effects<R> {
+        if out.records.is_empty() {
+            return self.finish(Reply::Now(response), out);
+        }
+        out.done.push(Done::Respond { token, response: wrap(response) });
+        self.finish(Reply::Parked, out)
+    }
+
+    pub fn handle_join(
+        &mut self,
+        now_ms: i64,
+        ctx: &RequestContext<'_>,
+        mut request: JoinGroupRequest,
+    ) -> Effects<JoinGroupResponse> {
+        let mut out = Outbox::default();
+        let mut names = BTreeSet::new();
+        request.protocols.retain(|p| names.insert(p.name.clone()));
+        if ctx.api_version == 0 {
+            // There was one timeout for both.
+            request.rebalance_timeout_ms = request.session_timeout_ms;
+        }
+        let response = match self.validate_join(ctx, &request) {
+            Err((member_id, error)) => Reply::Now(join_error(ctx.api_version, member_id, error)),
+            Ok(()) => self.join(now_ms, ctx, &request, &mut out),
+        };
+        self.finish_request(ctx.token, response, out, |r| match r {
+            Response::JoinGroup(r) => Some(r),
+            _ => None,
+        })
+    }
+
+    fn validate_join<'a>(
+        &self,
+        ctx: &RequestContext<'_>,
+        request: &'a JoinGroupRequest,
+    ) -> Result<(), (&'a str, ErrorCode)> {
+        let member_id = request.member_id.as_str();
+        let sessions = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
+        if request.group_id.is_empty() {
+            return Err((member_id, ErrorCode::InvalidGroupId));
+        }
+        if !sessions.contains(&request.session_timeout_ms) {
+            return Err((member_id, ErrorCode::InvalidSessionTimeout));
+        }
+        if self.foreign.contains_key(request.group_id.as_str()) {
+            return Err(("", ErrorCode::InconsistentGroupProtocol));
+        }
+        let prefix = request.group_instance_id.as_deref().unwrap_or(ctx.client_id);
+        if prefix.len() > crate::classic::MEMBER_ID_PREFIX_MAX {
+            return Err((member_id, ErrorCode::InvalidRequest));
+        }
+        if !self.groups.contains_key(request.group_id.as_str()) {
+            if !member_id.is_empty() {
+                return Err((member_id, ErrorCode::UnknownMemberId));
+            }
+            if request.protocol_type.is_empty() || request.protocols.is_empty() {
+                return Err((member_id, ErrorCode::InconsistentGroupProtocol));
+            }
+        }
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        now_ms: i64,
+        ctx: &RequestContext<'_>,
+        request: &JoinGroupRequest,
+        out: &mut Outbox,
+    ) -> Reply<JoinGroupResponse> {
+        let id = request.group_id.as_str();
+        if !self.groups.contains_key(id)
+            && let Err(error) = self.create_group(now_ms, id, out)
+        {
+            return Reply::Now(join_error(ctx.api_version, &request.member_id, error));
+        }
+        match self.groups.get_mut(id) {
+            Some(group) => group.join(now_ms, ctx, request, &self.config, out),
+            None => Reply::Now(join_error(ctx.api_version, &request.member_id, ErrorCode::UnknownServerError)),
+        }
+    }
+
+    /// A group begins with a record, so that it is known after a restart that it exists.
+    fn create_group(&mut self, now_ms: i64, id: &str, out: &mut Outbox) -> Result<(), ErrorCode> {
+        let group = Group::new(id.into(), self.new_incarnation(), now_ms);
+        let record = records::group_metadata(id, &group.to_record(|m| m.assignment.clone()))
+            .map_err(|_| ErrorCode::InvalidGroupId)?;
+        out.write(record, Change::Group);
+        out.done.push(Done::Created { group: group.reference() });
+        self.groups.insert(group.id.clone(), group);
+        Ok(())
+    }
+
+    pub fn handle_sync(
+        &mut self,
+        now_ms: i64,
+        ctx: &RequestContext<'_>,
+        request: &SyncGroupRequest,
+    ) -> Effects<SyncGroupResponse> {
+        let mut out = Outbox::default();
+        let response = if request.group_id.is_empty() {
+            Reply::Now(sync_error(ErrorCode::InvalidGroupId))
+        } else {
+            match self.groups.get_mut(request.group_id.as_str()) {
+                None => Reply::Now(sync_error(ErrorCode::UnknownMemberId)),
+                Some(group) => group.sync(now_ms, ctx, request, &self.config, &mut out),
+            }
+        };
+        self.finish_request(ctx.token, response, out, |r| match r {
+            Response::SyncGroup(r) => Some(r),
+            _ => None,
+        })
+    }
+
+    pub fn handle_heartbeat(
+        &mut self,
+        now_ms: i64,
+        _ctx: &RequestContext<'_>,
+        request: &HeartbeatRequest,
+    ) -> Effects<HeartbeatResponse> {
+        let mut out = Outbox::default();
+        let result = if request.group_id.is_empty() {
+            Err(ErrorCode::InvalidGroupId)
+        } else {
+            match self.groups.get_mut(request.group_id.as_str()) {
+                None => Err(ErrorCode::UnknownMemberId),
+                Some(group) => group.heartbeat(now_ms, request, &mut out),
+            }
+        };
+        let error_code = result.err().map_or(0, |error| error.code());
+        self.finish(Reply::Now(HeartbeatResponse { error_code, ..Default::default() }), out)
+    }
+
+    pub fn handle_leave(
+        &mut self,
+        now_ms: i64,
+        ctx: &RequestContext<'_>,
+        mut request: LeaveGroupRequest,
+    ) -> Effects<LeaveGroupResponse> {
+        let mut out = Outbox::default();
+        if request.group_id.is_empty() {
+            let response = LeaveGroupResponse { error_code: ErrorCode::InvalidGroupId.code(), ..Default::default() };
+            return self.finish(Reply::Now(response), out);
+        }
+        if ctx.api_version < LEAVE_BATCH_FROM {
+            let member_id = std::mem::take(&mut request.member_id);
+            request.members =
+                vec![taccola_wire::messages::leave_group_request::MemberIdentity { member_id, ..Default::default() }];
+        }
+        let members = match self.groups.get_mut(request.group_id.as_str()) {
+            Some(group) => group.leave(now_ms, &request.members, &self.config, &mut out),
+            None => crate::classic::unknown_members(&request.members),
+        };
+        let response = if ctx.api_version < LEAVE_BATCH_FROM {
+            let error_code = members.first().map_or(0, |m| m.error_code);
+            LeaveGroupResponse { error_code, ..Default::default() }
+        } else {
+            LeaveGroupResponse { members, ..Default::default() }
+        };
+        self.finish_with_records(ctx.token, response, out, Response::LeaveGroup)
+    }
+
+    /// A timer's time is up.
+    pub fn on_timer(&mut self, now_ms: i64, key: &TimerKey) -> Effects<()> {
+        let mut out = Outbox::default();
+        let config = &self.config;
+        match key {
+            TimerKey::Session { group, member } => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.session_timer_fired(member, now_ms, config, &mut out);
+                }
+            }
+            TimerKey::Join { group } => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.join_timer_fired(now_ms, config, &mut out);
+                }
+            }
+            TimerKey::Sync { group } => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.sync_timer_fired(now_ms, config, &mut out);
+                }
+            }
+            TimerKey::Expiration => self.expire(now_ms, &mut out),
+        }
+        self.finish(Reply::Now(()), out)
+    }
+
+    /// The records of an append are committed; the first of them stands at `base_offset`. Appends are reported in the
+    /// order of their ids.
+    pub fn committed(&mut self, now_ms: i64, append: AppendId, base_offset: i64) -> Effects<()> {
+        let mut out = Outbox::default();
+        if let Some(pending) = self.pending.remove(&append) {
+            for (offset, change) in (base_offset..).zip(pending.changes) {
+                self.apply(now_ms, offset, change);
+            }
+            for done in pending.done {
+                self.complete(now_ms, done, &mut out);
+            }
+            self.release_fetches(pending.fetches, &mut out);
+        }
+        self.finish(Reply::Now(()), out)
+    }
+
+    fn apply(&mut self, now_ms: i64, record_offset: i64, change: Change) {
+        match change {
+            Change::Offset { group, topic, partition, mut offset } => {
+                self.ensure_group(&group, now_ms);
+                offset.record_offset = record_offset;
+                self.offsets.put(&group, &topic, partition, offset);
+            }
+            Change::OffsetTombstone { group, topic, partition } => self.offsets.remove(&group, &topic, partition),
+            Change::Group => {}
+        }
+    }
+
+    /// Offsets belong to a group: without members they make a simple one.
+    pub(crate) fn ensure_group(&mut self, id: &Arc<str>, now_ms: i64) {
+        if !self.groups.contains_key(id) && !self.foreign.contains_key(id) {
+            let incarnation = self.new_incarnation();
+            self.groups.insert(id.clone(), Group::new(id.clone(), incarnation, now_ms));
+        }
+    }
+
+    fn live(&mut self, reference: &GroupRef) -> Option<&mut Group> {
+        self.groups.get_mut(&reference.id).filter(|group| group.is(reference))
+    }
+
+    fn complete(&mut self, now_ms: i64, done: Done, out: &mut Outbox) {
+        match done {
+            Done::Respond { token, response } => out.release(token, response),
+            Done::Assigned { group, generation, assignments } => {
+                if let Some(group) = self.live(&group) {
+                    group.assigned(generation, assignments, now_ms, out);
+                }
+            }
+            Done::Replaced { group, generation, replaced } => {
+                if let Some(group) = self.live(&group) {
+                    group.replaced(generation, &replaced, out);
+                }
+            }
+            Done::Deleted { group } => {
+                // A commit that stood before the tombstone may have made a simple group meanwhile.
+                let bare =
+                    self.groups.get(&group.id).is_some_and(Group::is_simple) && self.offsets.group(&group.id).is_none();
+                if bare && self.pending.values().flat_map(Pending::groups).all(|id| id != group.id) {
+                    self.groups.remove(&group.id);
+                }
+            }
+            Done::Created { .. } | Done::Emptied { .. } => {}
+        }
+    }
+
+    /// The records of an append are not in the log and never will be. When that is not certain, see
+    /// [`GroupShard::timed_out`].
+    pub fn failed(&mut self, now_ms: i64, append: AppendId, error: ErrorCode) -> Effects<()> {
+        let mut out = Outbox::default();
+        if let Some(pending) = self.pending.remove(&append) {
+            let error = append_error(error);
+            for done in pending.done {
+                self.give_up(now_ms, done, error, &mut out);
+            }
+            self.release_fetches(pending.fetches, &mut out);
+        }
+        self.finish(Reply::Now(()), out)
+    }
+
+    fn give_up(&mut self, now_ms: i64, done: Done, error: ErrorCode, out: &mut Outbox) {
+        match done {
+            Done::Respond { token, response } => out.release(token, response.into_failure(error)),
+            Done::Created { group } => {
+                // A group that has had a generation since is in the log with that.
+                if self.live(&group).is_some_and(|g| g.generation == 0)
+                    && let Some(mut group) = self.groups.remove(&group.id)
+                {
+                    group.cancel_timers(out);
+                    group.release_all(error, out);
+                }
+            }
+            Done::Assigned { group, generation, .. } => {
+                let config = self.config.clone();
+                if let Some(group) = self.live(&group) {
+                    group.assignment_failed(generation, error, now_ms, &config, out);
+                }
+            }
+            Done::Replaced { group, generation, replaced } => {
+                if let Some(group) = self.live(&group) {
+                    group.replace_failed(generation, replaced, error, now_ms, out);
+                }
+            }
+            Done::Deleted { group } => {
+                if self.groups.get(&group.id).is_none_or(Group::is_simple) {
+                    self.groups.insert(group.id.clone(), *group);
+                }
+            }
+            // If the coordinator moves before the next record, the members of the old generation come back to life
+            // and die again of their sessions.
+            Done::Emptied { .. } => {}
+        }
+    }
+
+    /// The records of an append are in the log, but not committed within the time that a request may wait: requests are
+    /// answered with the error, and the records still take effect if [`GroupShard::committed`] is reported later.
+    pub fn timed_out(&mut self, now_ms: i64, append: AppendId, error: ErrorCode) -> Effects<()> {
+        let mut out = Outbox::default();
+        let Some(pending) = self.pending.get_mut(&append) else { return self.finish(Reply::Now(()), out) };
+        let error = append_error(error);
+        let (keep, give_up): (Vec<Done>, Vec<Done>) = std::mem::take(&mut pending.done)
+            .into_iter()
+            .partition(|done| matches!(done, Done::Deleted { .. } | Done::Created { .. } | Done::Emptied { .. }));
+        pending.done = keep;
+        for (token, group) in std::mem::take(&mut pending.fetches) {
+            // Clients do not expect COORDINATOR_NOT_AVAILABLE from OffsetFetch.
+            out.release(token, Response::OffsetFetch(crate::offset_fetch::failed(&group, ErrorCode::NotCoordinator)));
+        }
+        for done in give_up {
+            self.give_up(now_ms, done, error, &mut out);
+        }
+        self.finish(Reply::Now(()), out)
+    }
+
+    /// The shard is no longer this broker's: everybody who waits is told to look for the coordinator again. What comes
+    /// back are replies alone; the caller drops the timers with the shard.
+    pub fn unload(mut self) -> Effects<()> {
+        let mut out = Outbox::default();
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            for done in pending.done {
+                if let Done::Respond { token, response } = done {
+                    out.release(token, response.into_failure(ErrorCode::NotCoordinator));
+                }
+            }
+            for (token, group) in pending.fetches {
+                let response = crate::offset_fetch::failed(&group, ErrorCode::NotCoordinator);
+                out.release(token, Response::OffsetFetch(response));
+            }
+        }
+        for group in self.groups.values_mut() {
+            group.release_all(ErrorCode::NotCoordinator, &mut out);
+        }
+        out.timers.clear();
+        self.finish(Reply::Now(()), out)
+    }
+
+    /// The log is replayed: sessions begin, and the look for expired offsets.
+    pub fn loaded(&mut self, now_ms: i64) -> Effects<()> {
+        let mut out = Outbox::default();
+        let orphans: Vec<Arc<str>> = self.offsets.groups().map(|(group, _)| group.clone()).collect();
+        for group in &orphans {
+            self.ensure_group(group, now_ms);
+        }
+        for group in self.groups.values_mut() {
+            let members: Vec<Arc<str>> = group.members.keys().cloned().collect();
+            for member in &members {
+                group.touch(member, now_ms, &mut out);
+            }
+            // The limit may have been lowered: a rebalance lets the last to come back find the group full.
+            if members.len() > self.config.members_max() && group.state == State::Stable {
+                group.prepare_rebalance(now_ms, &self.config, &mut out);
+            }
+        }
+        self.schedule_expiration(now_ms, &mut out);
+        self.finish(Reply::Now(()), out)
+    }
+}
+
+/// What a client learns when records could not be written.
+fn append_error(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge | ErrorCode::InvalidFetchSize => {
+            ErrorCode::UnknownServerError
+        }
+        other => other,
+    }
+}
