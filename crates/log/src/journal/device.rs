@@ -82,9 +82,14 @@ impl FileDevice {
                 _ => JournalError::Io { op, source },
             }
         };
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path).map_err(fault("create"))?;
-        platform::reserve(&file, size_bytes).map_err(fault("reserve"))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .map_err(fault("create"))?;
+        check_free(&file, size_bytes).and_then(|()| platform::reserve(&file, size_bytes)).map_err(fault("reserve"))?;
         let zeros = AlignedBuf::zeroed(FILL_BYTES);
         let direct = platform::open_direct_unsynced(path);
         let mut at = 0;
@@ -121,6 +126,16 @@ impl JournalDevice for FileDevice {
     fn mode(&self) -> WriteMode {
         self.mode
     }
+}
+
+/// Fails as a full disk would when its file system has no `size_bytes` to give. Asked first, because to try would take
+/// all that is left, if only for a moment, from everybody else.
+fn check_free(file: &File, size_bytes: u64) -> io::Result<()> {
+    let stat = rustix::fs::fstatvfs(file)?;
+    if stat.f_bavail.saturating_mul(stat.f_frsize) < size_bytes {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
 }
 
 /// Makes the entries of a directory durable: created, renamed and removed names.

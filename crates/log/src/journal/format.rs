@@ -440,8 +440,7 @@ mod tests {
             base_offset: 10,
             next_offset: 12,
         };
-        let cut =
-            EntryHeader { kind: EntryKind::Truncate, base_offset: 11, next_offset: 11, ..append };
+        let cut = EntryHeader { kind: EntryKind::Truncate, base_offset: 11, next_offset: 11, ..append };
         let mut body = vec![0; append.encoded_bytes(5) + cut.encoded_bytes(0)];
         let at = append.encoded_bytes(5);
         append.encode(b"12345", &mut body[..at]);

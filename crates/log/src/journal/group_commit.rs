@@ -96,12 +96,7 @@ impl GroupCommit {
         }
     }
 
-    fn stage_locked(
-        &self,
-        state: &mut State,
-        entry: &EntryHeader<'_>,
-        records: &[u8],
-    ) -> Result<Ticket, CommitError> {
+    fn stage_locked(&self, state: &mut State, entry: &EntryHeader<'_>, records: &[u8]) -> Result<Ticket, CommitError> {
         check(state)?;
         let staged = state.staging.stage(entry, records)?;
         if !state.running {

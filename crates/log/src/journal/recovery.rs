@@ -168,8 +168,7 @@ impl Recovery {
             (self.slot_index, self.slot) = newest_slot(self.device.as_ref())?;
         }
         let frame_bytes_max = self.config.frame_bytes_max.min(frame_limit(self.slot.file_bytes));
-        let slot =
-            Slot { state: SlotState::Live, incarnation, tail_seq: 1, durable_seq: 0, ..self.slot };
+        let slot = Slot { state: SlotState::Live, incarnation, tail_seq: 1, durable_seq: 0, ..self.slot };
         let writer = JournalWriter::start(self.device, slot, self.slot_index)?;
         Ok(Journal { staging: Staging::new(frame_bytes_max), writer })
     }
@@ -252,7 +251,7 @@ fn find_frames(device: &dyn JournalDevice, slot: &Slot) -> Result<Found, Journal
     if acknowledged >= expected {
         missing.push(expected..=acknowledged);
     }
-    let damage = (!missing.is_empty()).then(|| JournalDamage { missing, intact: whole.len() });
+    let damage = (!missing.is_empty()).then_some(JournalDamage { missing, intact: whole.len() });
     Ok(Found { frames: whole, damage })
 }
 
@@ -271,7 +270,8 @@ impl Scan<'_> {
             let header = FrameHeader::decode(self.window.block(at)?, slot.incarnation, at, slot.file_bytes);
             let mut step = BLOCK_BYTES;
             if let Some(header) = header {
-                if self.window.crc32c(at + FRAME_HEADER_BYTES as u64, at + u64::from(header.length))? == header.body_crc {
+                if self.window.crc32c(at + FRAME_HEADER_BYTES as u64, at + u64::from(header.length))? == header.body_crc
+                {
                     self.whole.push(header);
                     step = header.padded();
                 } else {

@@ -144,7 +144,11 @@ impl JournalWriter {
         }
         let tail_seq = self.shared.oldest().0;
         let Some(position) = self.ring.place(bytes, tail_seq) else {
-            return Err(JournalError::Full { needed: bytes, used: self.ring.used(tail_seq), capacity: self.ring.capacity() });
+            return Err(JournalError::Full {
+                needed: bytes,
+                used: self.ring.used(tail_seq),
+                capacity: self.ring.capacity(),
+            });
         };
         self.slot.tail_seq = tail_seq;
         self.slot.durable_seq = self.shared.durable().0;

@@ -4,7 +4,8 @@
 use taccola_base::Uuid;
 
 use super::super::{
-    FrameSeq, Journal, JournalError, JournalTail, JournalWriter, Recovery, StageError, Staging, format_device, open_device,
+    FrameSeq, Journal, JournalError, JournalTail, JournalWriter, Recovery, StageError, Staging, format_device,
+    open_device,
 };
 use super::sim_disk::{SimDisk, Tear};
 use super::{Rng, entry, identity};
@@ -99,12 +100,7 @@ impl Run {
         self.model.released = self.model.released.max(up_to);
     }
 
-    fn one_frame(
-        &mut self,
-        staging: &mut Staging,
-        writer: &mut JournalWriter,
-        tail: &JournalTail,
-    ) -> Result<(), Off> {
+    fn one_frame(&mut self, staging: &mut Staging, writer: &mut JournalWriter, tail: &JournalTail) -> Result<(), Off> {
         let mut entries = Vec::new();
         for _ in 0..=self.rng.below(4) {
             let size = if self.rng.chance(5) { 1 + self.rng.below(6000) } else { 1 + self.rng.below(300) };
