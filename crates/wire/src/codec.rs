@@ -200,6 +200,11 @@ impl Reader {
         self.buf.slice(self.pos..self.end)
     }
 
+    /// What has been read so far, as a slice of the frame.
+    pub fn consumed(&self) -> Bytes {
+        self.buf.slice(..self.pos)
+    }
+
     /// An error unless everything has been read.
     pub fn finish(&self) -> Result<(), DecodeError> {
         if self.remaining() > 0 { Err(DecodeError::Trailing { count: self.remaining() }) } else { Ok(()) }
@@ -395,6 +400,11 @@ impl Reader {
     /// A nullable structure stands behind a signed byte: negative means null.
     pub fn opt_struct<T: Struct>(&mut self, v: i16) -> Result<Option<T>, DecodeError> {
         if self.i8()? < 0 { Ok(None) } else { T::read_fields(self, v).map(Some) }
+    }
+
+    /// Inside of a tagged field a nullable structure stands behind an unsigned varint instead: 0 means null.
+    pub fn opt_tagged_struct<T: Struct>(&mut self, v: i16) -> Result<Option<T>, DecodeError> {
+        if self.uvarint()? == 0 { Ok(None) } else { T::read_fields(self, v).map(Some) }
     }
 
     /// Reads the tagged fields at the end of a structure. `field` reads the value of a tag that it knows and says whether
@@ -647,6 +657,12 @@ impl Writer {
             None => self.i8(-1),
         }
         Ok(())
+    }
+
+    /// See [`Reader::opt_tagged_struct`].
+    pub fn opt_tagged_struct<T: Struct>(&mut self, value: &Option<T>, v: i16) -> Result<(), EncodeError> {
+        self.uvarint(u32::from(value.is_some()));
+        value.as_ref().map_or(Ok(()), |value| value.write_fields(self, v))
     }
 
     /// The tagged fields at the end of a structure.

@@ -225,6 +225,12 @@ impl ErrorCode {
     }
 }
 
+impl Default for ErrorCode {
+    fn default() -> Self {
+        Self::None
+    }
+}
+
 impl From<ErrorCode> for i16 {
     fn from(error: ErrorCode) -> i16 {
         error.code()

@@ -5,4 +5,5 @@ pub mod batch;
 pub mod codec;
 pub mod compress;
 pub mod error;
+pub mod frame;
 pub mod messages;

@@ -121,7 +121,7 @@ fn read(out: &mut String, spec: &Spec, s: &Struct) -> Result<(), String> {
         let mut arms = String::new();
         for f in s.fields.iter().filter(|f| !f.tagged.is_empty()) {
             let guard = condition(f.tagged, flexible).map_or(String::new(), |c| format!(" if {c}"));
-            let value = read_value(f, f.tagged)?;
+            let value = read_value(f, f.tagged)?.replace("r.opt_struct(", "r.opt_tagged_struct(");
             let _ = writeln!(arms, "{}{guard} => value.{} = {value},", f.tag.unwrap_or_default(), ident(&f.name));
         }
         let call = format!("r.tagged(|r, tag| {{ match tag {{ {arms} _ => return Ok(false), }} Ok(true) }})?;");
@@ -172,7 +172,7 @@ fn write(out: &mut String, spec: &Spec, s: &Struct) -> Result<(), String> {
                 None => differs,
             };
             let path = format!("{}.{}", s.name, snake(&f.name));
-            let value = write_closure(f, &path, f.tagged);
+            let value = write_closure(f, &path, f.tagged).replace("w.opt_struct(", "w.opt_tagged_struct(");
             let _ = writeln!(body, "tags.add({}, {present}, |w| {value})?;", f.tag.unwrap_or_default());
         }
         body.push_str("w.tagged(&tags);\n");

@@ -40,24 +40,30 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             _ => return Err(USAGE.into()),
         }
     }
-    let unpacked;
-    let dir = match (specs_dir, jars) {
-        (Some(dir), _) => dir,
+    let specs = match (specs_dir, jars) {
+        (Some(dir), _) => load(&dir)?,
         (None, Some(jars)) => {
-            unpacked = unpack(&jars)?;
-            unpacked
+            let dir = unpack(&jars)?;
+            let specs = load(&dir);
+            fs::remove_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+            specs?
         }
         (None, None) => return Err(format!("no specs: give --specs or --jars\n\n{USAGE}")),
     };
-    let specs = load(&dir)?;
     let files = generate(&specs)?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
+    let root = root()?;
     if check { compare(root, &files) } else { store(root, &files) }
 }
 
+/// The workspace.
+pub(crate) fn root() -> Result<&'static Path, String> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or_else(|| "no workspace".into())
+}
+
 /// Unpacks the specs of every jar that has some; one folder per jar.
-fn unpack(jars: &Path) -> Result<PathBuf, String> {
+pub(crate) fn unpack(jars: &Path) -> Result<PathBuf, String> {
     let out = std::env::temp_dir().join(format!("taccola-specs-{}", std::process::id()));
+    fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     for jar in sorted(jars)? {
         let name = jar.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if jar.extension().is_none_or(|ext| ext != "jar") || !name.starts_with("kafka-") {

@@ -273,8 +273,8 @@ fn list<'a>(json: &'a Value, key: &str) -> &'a [Value] {
 
 fn default(json: Option<&Value>, ty: &Type) -> Result<Default, String> {
     let text = match json {
-        None => return Ok(Default::Empty),
-        Some(Value::Null) => return Ok(Default::Null),
+        // A bare null counts as no default at all; it takes the string "null" to mean null.
+        None | Some(Value::Null) => return Ok(Default::Empty),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };

@@ -51,17 +51,23 @@ impl Struct for ConsumerGroupCurrentMemberAssignmentValue {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicPartitions {
     pub topic_id: Uuid,
     pub partitions: Vec<i32>,
     pub assignment_epochs: Option<Vec<i32>>,
 }
 
+impl Default for TopicPartitions {
+    fn default() -> Self {
+        Self { topic_id: Uuid::ZERO, partitions: Vec::new(), assignment_epochs: Some(Vec::new()) }
+    }
+}
+
 impl Struct for TopicPartitions {
     fn read_fields(r: &mut Reader, v: i16) -> Result<Self, DecodeError> {
         let flex = true;
-        let mut value = Self { topic_id: r.uuid()?, partitions: r.scalars(flex)?, assignment_epochs: None };
+        let mut value = Self { topic_id: r.uuid()?, partitions: r.scalars(flex)?, assignment_epochs: Some(Vec::new()) };
         r.tagged(|r, tag| {
             match tag {
                 0 => value.assignment_epochs = r.opt_scalars(flex)?,
@@ -77,7 +83,9 @@ impl Struct for TopicPartitions {
         w.uuid(self.topic_id);
         w.scalars(&self.partitions, flex)?;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.assignment_epochs.is_none(), |w| w.opt_scalars(&self.assignment_epochs, flex))?;
+        tags.add(0, !self.assignment_epochs.as_ref().is_some_and(|x| x.is_empty()), |w| {
+            w.opt_scalars(&self.assignment_epochs, flex)
+        })?;
         w.tagged(&tags);
         Ok(())
     }

@@ -29,7 +29,7 @@ impl Default for ConsumerGroupMemberMetadataValue {
             subscribed_topic_regex: Some(String::new()),
             rebalance_timeout_ms: -1,
             server_assignor: Some(String::new()),
-            classic_member_metadata: None,
+            classic_member_metadata: Some(ClassicMemberMetadata::default()),
         }
     }
 }
@@ -57,11 +57,11 @@ impl Struct for ConsumerGroupMemberMetadataValue {
             subscribed_topic_regex: r.opt_string(flex)?,
             rebalance_timeout_ms: r.i32()?,
             server_assignor: r.opt_string(flex)?,
-            classic_member_metadata: None,
+            classic_member_metadata: Some(ClassicMemberMetadata::default()),
         };
         r.tagged(|r, tag| {
             match tag {
-                0 => value.classic_member_metadata = r.opt_struct(v)?,
+                0 => value.classic_member_metadata = r.opt_tagged_struct(v)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -80,7 +80,9 @@ impl Struct for ConsumerGroupMemberMetadataValue {
         w.i32(self.rebalance_timeout_ms);
         w.opt_string(&self.server_assignor, flex)?;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.classic_member_metadata.is_none(), |w| w.opt_struct(&self.classic_member_metadata, v))?;
+        tags.add(0, self.classic_member_metadata != Some(ClassicMemberMetadata::default()), |w| {
+            w.opt_tagged_struct(&self.classic_member_metadata, v)
+        })?;
         w.tagged(&tags);
         Ok(())
     }

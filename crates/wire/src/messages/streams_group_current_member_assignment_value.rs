@@ -61,17 +61,24 @@ impl Struct for StreamsGroupCurrentMemberAssignmentValue {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskIds {
     pub subtopology_id: String,
     pub partitions: Vec<i32>,
     pub assignment_epochs: Option<Vec<i32>>,
 }
 
+impl Default for TaskIds {
+    fn default() -> Self {
+        Self { subtopology_id: String::new(), partitions: Vec::new(), assignment_epochs: Some(Vec::new()) }
+    }
+}
+
 impl Struct for TaskIds {
     fn read_fields(r: &mut Reader, v: i16) -> Result<Self, DecodeError> {
         let flex = true;
-        let mut value = Self { subtopology_id: r.string(flex)?, partitions: r.scalars(flex)?, assignment_epochs: None };
+        let mut value =
+            Self { subtopology_id: r.string(flex)?, partitions: r.scalars(flex)?, assignment_epochs: Some(Vec::new()) };
         r.tagged(|r, tag| {
             match tag {
                 0 => value.assignment_epochs = r.opt_scalars(flex)?,
@@ -87,7 +94,9 @@ impl Struct for TaskIds {
         w.string(&self.subtopology_id, flex)?;
         w.scalars(&self.partitions, flex)?;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.assignment_epochs.is_none(), |w| w.opt_scalars(&self.assignment_epochs, flex))?;
+        tags.add(0, !self.assignment_epochs.as_ref().is_some_and(|x| x.is_empty()), |w| {
+            w.opt_scalars(&self.assignment_epochs, flex)
+        })?;
         w.tagged(&tags);
         Ok(())
     }

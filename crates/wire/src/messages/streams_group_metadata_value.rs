@@ -13,7 +13,7 @@ pub struct StreamsGroupMetadataValue {
 
 impl Default for StreamsGroupMetadataValue {
     fn default() -> Self {
-        Self { epoch: 0, metadata_hash: 0, validated_topology_epoch: -1, last_assignment_configs: None }
+        Self { epoch: 0, metadata_hash: 0, validated_topology_epoch: -1, last_assignment_configs: Some(Vec::new()) }
     }
 }
 
@@ -35,7 +35,7 @@ impl Struct for StreamsGroupMetadataValue {
             epoch: r.i32()?,
             metadata_hash: r.i64()?,
             validated_topology_epoch: -1,
-            last_assignment_configs: None,
+            last_assignment_configs: Some(Vec::new()),
         };
         r.tagged(|r, tag| {
             match tag {
@@ -57,7 +57,7 @@ impl Struct for StreamsGroupMetadataValue {
             w.i32(self.validated_topology_epoch);
             Ok(())
         })?;
-        tags.add(1, !self.last_assignment_configs.is_none(), |w| {
+        tags.add(1, !self.last_assignment_configs.as_ref().is_some_and(|x| x.is_empty()), |w| {
             w.opt_structs(&self.last_assignment_configs, flex, v)
         })?;
         w.tagged(&tags);
