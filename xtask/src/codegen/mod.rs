@@ -74,7 +74,7 @@ pub(crate) fn unpack(jars: &Path) -> Result<PathBuf, String> {
         Command::new("unzip")
             .args(["-qoj"])
             .arg(&jar)
-            .args(["common/message/*.json", "message/*.json", "-d"])
+            .args(["common/*.json", "message/*.json", "-d"])
             .arg(out.join(name))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
