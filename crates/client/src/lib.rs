@@ -1,1 +1,18 @@
-//! A Kafka client over the wire protocol: producer, consumer and admin; works against any Kafka.
+//! A Kafka client over the wire protocol: [`Producer`], [`Consumer`], [`GroupConsumer`] and [`Admin`]. It reaches brokers
+//! through `taccola_net::api::Api` alone, so it works against any Kafka over TCP and against a broker in its own process.
+
+pub mod admin;
+pub mod cluster;
+pub mod config;
+pub mod consumer;
+pub mod error;
+pub mod partitioner;
+pub mod producer;
+
+pub use admin::Admin;
+pub use cluster::Client;
+pub use config::ClientConfig;
+pub use consumer::group::{GroupConfig, GroupConsumer};
+pub use consumer::{Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, StartOffset};
+pub use error::{Error, Result};
+pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, RecordMetadata};

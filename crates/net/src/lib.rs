@@ -2,6 +2,8 @@
 //! request order; [`client`] is the other end of the same framing; [`api`] is the trait through which everything above the
 //! broker reaches data, over TCP or in process.
 
+pub mod api;
+pub mod client;
 pub mod memory;
 pub mod outbox;
 pub mod server;

@@ -1,0 +1,58 @@
+//! Administration: topics, configs, groups, offsets, the cluster. Answers to `KafkaAdminClient`.
+//!
+//! Each operation goes where Kafka expects it: to any broker (which forwards to the controller), to a partition's leader,
+//! to a group's coordinator, or to the broker that a config belongs to. Operations on several things return one result per
+//! thing; an error of the whole request is the operation's own.
+
+mod cluster;
+mod configs;
+mod groups;
+mod offsets;
+mod topics;
+
+pub use cluster::{ClusterDescription, LogDir, LogDirPartition, Node};
+pub use configs::{ConfigEntry, ConfigOp, ConfigResource, ConfigSource, ConfigSynonym, ResourceType};
+pub use groups::{CommittedOffset, Group, GroupDescription, GroupMember};
+pub use offsets::{ListedOffset, OffsetSpec};
+pub use topics::{CreatedTopic, NewTopic};
+
+use crate::cluster::Client;
+use crate::error::Result;
+
+/// What became of each thing that was named, in the order of the broker's answer.
+pub type Outcomes<T> = Vec<(String, Result<T>)>;
+
+#[derive(Clone)]
+pub struct Admin {
+    client: Client,
+}
+
+impl Admin {
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The time that a broker is given for an operation, as the requests carry it.
+    fn timeout_ms(&self) -> i32 {
+        i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+}
+
+/// Whether every outcome failed in a way that may pass, so that the whole request is worth another attempt.
+fn all_retriable<T>(outcomes: &[(String, Result<T>)]) -> bool {
+    !outcomes.is_empty() && outcomes.iter().all(|(_, outcome)| matches!(outcome, Err(error) if error.retriable()))
+}
+
+/// Turns outcomes into an error when another attempt may help; see [`all_retriable`].
+fn settled<T>(mut outcomes: Outcomes<T>) -> Result<Outcomes<T>> {
+    if all_retriable(&outcomes)
+        && let Some((_, Err(error))) = outcomes.pop()
+    {
+        return Err(error);
+    }
+    Ok(outcomes)
+}

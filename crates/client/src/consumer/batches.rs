@@ -1,0 +1,134 @@
+//! From the bytes of a fetch reply to records: skips what lies below the position, control batches, and (read_committed)
+//! aborted transactions. The position always moves past every batch that was read, also when it yields no record, so that
+//! compacted and control-only batches never stall a reader.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use taccola_base::TopicPartition;
+use taccola_wire::batch::{BatchHeader, ControlRecord, ControlType, RecordIter, batches, verify_crc};
+use taccola_wire::messages::fetch_response::PartitionData;
+
+use super::{ConsumerConfig, ConsumerRecord, IsolationLevel, Position};
+use crate::error::{Error, Result};
+
+/// Which producers are inside a transaction that aborts, at the point up to which batches were read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AbortedTransactions {
+    /// First offset and producer id of aborted transactions that are still ahead.
+    ahead: BinaryHeap<Reverse<(i64, i64)>>,
+    inside: HashSet<i64>,
+}
+
+impl AbortedTransactions {
+    /// The broker names, with each reply, all aborted transactions that touch it.
+    fn load(&mut self, data: &PartitionData) {
+        self.ahead.clear();
+        self.inside.clear();
+        let listed = data.aborted_transactions.iter().flatten();
+        self.ahead.extend(listed.map(|t| Reverse((t.first_offset, t.producer_id))));
+    }
+
+    /// Whether a batch belongs to an aborted transaction; call in offset order.
+    fn hides(&mut self, header: &BatchHeader) -> bool {
+        while let Some(Reverse((first_offset, producer_id))) = self.ahead.peek().copied() {
+            if first_offset > header.last_offset() {
+                break;
+            }
+            self.inside.insert(producer_id);
+            self.ahead.pop();
+        }
+        header.is_transactional() && self.inside.contains(&header.producer_id)
+    }
+
+    fn ended(&mut self, producer_id: i64) {
+        self.inside.remove(&producer_id);
+    }
+}
+
+/// Reads one partition's data into `records` and moves its position.
+pub(super) fn read(
+    partition: &TopicPartition,
+    position: &mut Position,
+    data: PartitionData,
+    config: &ConsumerConfig,
+    records: &mut Vec<ConsumerRecord>,
+) -> Result<()> {
+    let committed_only = config.isolation == IsolationLevel::ReadCommitted;
+    if committed_only {
+        position.aborted.load(&data);
+    }
+    let Some(bytes) = data.records.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+    let offset = position.offset;
+    let failed = |offset, source| Error::Records {
+        topic: partition.topic.to_string(),
+        partition: partition.partition,
+        offset,
+        source,
+    };
+    for batch in batches(&bytes) {
+        let batch = batch.map_err(|source| failed(position.offset, source))?;
+        let header = batch.header;
+        if header.next_offset() <= position.offset {
+            continue;
+        }
+        let raw = bytes.slice_ref(batch.bytes);
+        if config.check_crcs {
+            verify_crc(&raw).map_err(|source| failed(header.base_offset, source))?;
+        }
+        let hidden = committed_only && position.aborted.hides(&header);
+        if header.is_control() {
+            if committed_only && is_abort(&raw) {
+                position.aborted.ended(header.producer_id);
+            }
+        } else if !hidden {
+            append(partition, position.offset, &raw, records).map_err(|source| failed(header.base_offset, source))?;
+        }
+        position.offset = header.next_offset();
+        position.leader_epoch = header.partition_leader_epoch;
+    }
+    if position.offset == offset {
+        // The broker always returns at least one whole batch; anything else would stall here for ever.
+        let source = taccola_wire::batch::BatchError::Truncated { need: bytes.len() + 1, have: bytes.len() };
+        return Err(failed(offset, source));
+    }
+    Ok(())
+}
+
+fn is_abort(batch: &Bytes) -> bool {
+    let record = RecordIter::new(batch).ok().and_then(|mut records| records.next()).and_then(|record| record.ok());
+    record
+        .and_then(|record| ControlRecord::decode(&record).ok())
+        .is_some_and(|control| control.control_type() == ControlType::Abort)
+}
+
+fn append(
+    partition: &TopicPartition,
+    from: i64,
+    batch: &Bytes,
+    records: &mut Vec<ConsumerRecord>,
+) -> Result<(), taccola_wire::batch::BatchError> {
+    let iter = RecordIter::new(batch)?;
+    let timestamp_type = iter.header().timestamp_type();
+    let leader_epoch = iter.header().partition_leader_epoch;
+    for record in iter {
+        let record = record?;
+        if record.offset < from {
+            continue;
+        }
+        records.push(ConsumerRecord {
+            topic: Arc::clone(&partition.topic),
+            partition: partition.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            timestamp_type,
+            leader_epoch,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What can go wrong between a caller and a cluster, sorted by what the caller can do about it.
+
+use std::time::Duration;
+
+use taccola_net::api::ApiError;
+use taccola_wire::batch::BatchError;
+use taccola_wire::codec::DecodeError;
+use taccola_wire::error::ErrorCode;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No broker of the bootstrap list answered.
+    #[error("no broker answers at {bootstrap}: {source}")]
+    Unreachable { bootstrap: String, source: ApiError },
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("topic {0} does not exist")]
+    UnknownTopic(String),
+    /// The broker's verdict on one thing that was asked for.
+    #[error("{subject}: {} ({})", message.as_deref().unwrap_or(code.message()), code.name())]
+    Broker { code: ErrorCode, subject: String, message: Option<String> },
+    #[error("no answer within {} s: {what}", timeout.as_secs_f32())]
+    Timeout { what: String, timeout: Duration },
+    #[error("{topic}-{partition} at offset {offset}: {source}")]
+    Records { topic: String, partition: i32, offset: i64, source: BatchError },
+    #[error("group data of another client cannot be read: {0}")]
+    GroupData(#[from] DecodeError),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) fn broker(code: ErrorCode, subject: impl Into<String>, message: Option<String>) -> Self {
+        Error::Broker { code, subject: subject.into(), message: message.filter(|m| !m.is_empty()) }
+    }
+
+    /// `Ok` when the code is NONE, else the error with its subject.
+    pub(crate) fn check(code: i16, subject: impl Into<String>, message: Option<String>) -> Result<()> {
+        match ErrorCode::from_code(code) {
+            ErrorCode::None => Ok(()),
+            code => Err(Self::broker(code, subject, message)),
+        }
+    }
+
+    /// The broker's error code, if it was the broker that refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Error::Broker { code, .. } => Some(*code),
+            Error::UnknownTopic(_) => Some(ErrorCode::UnknownTopicOrPartition),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub fn retriable(&self) -> bool {
+        match self {
+            Error::Broker { code, .. } => code.retriable(),
+            Error::Api(error) => error.retriable(),
+            Error::Unreachable { .. } | Error::Timeout { .. } => true,
+            Error::UnknownTopic(_)
+            | Error::Records { .. }
+            | Error::GroupData(_)
+            | Error::Invalid(_)
+            | Error::Closed => false,
+        }
+    }
+
+    /// Whether what is cached about leaders and coordinators may be out of date.
+    pub(crate) fn stale_metadata(&self) -> bool {
+        match self {
+            Error::Broker { code, .. } => matches!(
+                *code,
+                ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::LeaderNotAvailable
+                    | ErrorCode::UnknownTopicOrPartition
+                    | ErrorCode::UnknownTopicId
+                    | ErrorCode::InconsistentTopicId
+                    | ErrorCode::FencedLeaderEpoch
+                    | ErrorCode::UnknownLeaderEpoch
+                    | ErrorCode::NotCoordinator
+                    | ErrorCode::CoordinatorNotAvailable
+                    | ErrorCode::NotController
+                    | ErrorCode::KafkaStorageError
+                    | ErrorCode::ReplicaNotAvailable
+            ),
+            Error::Api(error) => error.retriable(),
+            _ => false,
+        }
+    }
+}

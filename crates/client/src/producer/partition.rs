@@ -1,0 +1,200 @@
+//! One partition's batches: open, ready, in flight; and the order in which they may be sent. Pure state: no I/O, no clock.
+//!
+//! Invariants: sequences are given when a batch is first sent and never change; batches are sent in sequence order; after a
+//! failure that may pass, nothing is sent until all batches in flight have come back, and then one at a time until the
+//! failed ones are through (so that a later batch never overtakes). With idempotence the broker refuses such overtaking with
+//! OUT_OF_ORDER_SEQUENCE_NUMBER, which is why that error may pass while an earlier batch is being retried.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+use taccola_wire::batch::{BatchBuilder, BatchError, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::RecordMetadata;
+use crate::error::Result;
+
+/// Who waits for one record.
+pub(super) struct Waiting {
+    pub(super) timestamp: i64,
+    pub(super) delivery: oneshot::Sender<Result<RecordMetadata>>,
+    /// Released with the record.
+    pub(super) _memory: OwnedSemaphorePermit,
+}
+
+/// The producer's identity for idempotence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+}
+
+impl Identity {
+    pub(super) const NONE: Self = Self { id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH };
+}
+
+/// A batch that still takes records.
+pub(super) struct OpenBatch {
+    pub(super) builder: BatchBuilder,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) created: Instant,
+    /// Full, or flushed: to be sent without lingering.
+    pub(super) closed: bool,
+}
+
+/// A batch that was sent at least once, or is about to be.
+pub(super) struct SealedBatch {
+    pub(super) bytes: Bytes,
+    pub(super) base_sequence: i32,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) created: Instant,
+    pub(super) retried: bool,
+}
+
+impl SealedBatch {
+    pub(super) fn deliver(self, mut result: impl FnMut(i32, i64) -> Result<RecordMetadata>) {
+        for (index, waiting) in (0i32..).zip(self.waiting) {
+            // Whoever sent the record may not care for the outcome.
+            let _ = waiting.delivery.send(result(index, waiting.timestamp));
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct PartitionQueue {
+    pub(super) open: VecDeque<OpenBatch>,
+    /// Failed in a way that may pass; sorted by sequence.
+    pub(super) retry: VecDeque<SealedBatch>,
+    pub(super) in_flight: usize,
+    /// A failure was seen and its batches are not through yet.
+    pub(super) recovering: bool,
+    pub(super) next_sequence: i32,
+    /// Not sent before this time.
+    pub(super) paused_until: Option<Instant>,
+}
+
+impl PartitionQueue {
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.retry.is_empty() && self.in_flight == 0
+    }
+
+    /// Whether a batch could be sent now; `ready` decides about a batch that was never sent.
+    pub(super) fn sendable(&self, now: Instant, in_flight_max: usize, ready: impl Fn(&OpenBatch) -> bool) -> bool {
+        if self.paused_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        let room = if self.recovering { self.in_flight == 0 } else { self.in_flight < in_flight_max };
+        room && (!self.retry.is_empty() || self.open.front().is_some_and(ready))
+    }
+
+    /// Takes the next batch in order. `None` when there is none.
+    pub(super) fn take(&mut self, identity: Identity) -> Option<Result<SealedBatch, (Vec<Waiting>, BatchError)>> {
+        if let Some(batch) = self.retry.pop_front() {
+            self.in_flight += 1;
+            return Some(Ok(batch));
+        }
+        let OpenBatch { builder, waiting, created, .. } = self.open.pop_front()?;
+        let records = builder.records_count();
+        let base_sequence = if identity == Identity::NONE { NO_SEQUENCE } else { self.next_sequence };
+        let bytes = match builder.producer(identity.id, identity.epoch, base_sequence).build() {
+            Ok(bytes) => bytes,
+            Err(error) => return Some(Err((waiting, error))),
+        };
+        if identity != Identity::NONE {
+            self.next_sequence = next_sequence(base_sequence, records);
+        }
+        self.in_flight += 1;
+        Some(Ok(SealedBatch { bytes, base_sequence, waiting, created, retried: false }))
+    }
+
+    /// A batch came back and its outcome is final.
+    pub(super) fn settled(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if self.retry.is_empty() && self.in_flight == 0 {
+            self.recovering = false;
+        }
+    }
+
+    /// A batch came back and is to be sent again.
+    pub(super) fn failed(&mut self, mut batch: SealedBatch, until: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.recovering = true;
+        self.paused_until = Some(until);
+        batch.retried = true;
+        let at = self.retry.iter().position(|other| precedes(&batch, other)).unwrap_or(self.retry.len());
+        self.retry.insert(at, batch);
+    }
+}
+
+/// Sequence order, which wraps at 2^31 - 1; without sequences by age.
+fn precedes(a: &SealedBatch, b: &SealedBatch) -> bool {
+    if a.base_sequence == NO_SEQUENCE {
+        return a.created < b.created;
+    }
+    let ahead = b.base_sequence.wrapping_sub(a.base_sequence) & i32::MAX;
+    ahead != 0 && ahead < i32::MAX / 2
+}
+
+/// The sequence behind `records` records from `base` on; after 2^31 - 1 comes 0.
+fn next_sequence(base: i32, records: i32) -> i32 {
+    base.wrapping_add(records) & i32::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use taccola_wire::batch::{BatchHeader, Compression};
+
+    use super::*;
+
+    const IDENTITY: Identity = Identity { id: 7, epoch: 1 };
+
+    fn open(records: usize) -> OpenBatch {
+        let mut builder = BatchBuilder::new(Compression::None);
+        for _ in 0..records {
+            builder.append(1, None, Some(b"x"), &[]);
+        }
+        OpenBatch { builder, waiting: Vec::new(), created: Instant::now(), closed: true }
+    }
+
+    fn sequences(queue: &mut PartitionQueue) -> Option<i32> {
+        let batch = queue.take(IDENTITY)?.ok()?;
+        assert_eq!(BatchHeader::parse(&batch.bytes).unwrap().base_sequence, batch.base_sequence);
+        Some(batch.base_sequence)
+    }
+
+    #[test]
+    fn sequences_grow_by_records_and_wrap() {
+        let mut queue = PartitionQueue { next_sequence: i32::MAX - 1, ..Default::default() };
+        queue.open.extend([open(3), open(1)]);
+        assert_eq!(sequences(&mut queue), Some(i32::MAX - 1));
+        assert_eq!(sequences(&mut queue), Some(1));
+        assert_eq!(queue.in_flight, 2);
+    }
+
+    #[test]
+    fn after_a_failure_batches_go_one_at_a_time_in_their_old_order() {
+        let now = Instant::now();
+        let mut queue = PartitionQueue::default();
+        queue.open.extend((0..4).map(|_| open(1)));
+        let first = queue.take(IDENTITY).unwrap().ok().unwrap();
+        let second = queue.take(IDENTITY).unwrap().ok().unwrap();
+        let third = queue.take(IDENTITY).unwrap().ok().unwrap();
+        let later = now + Duration::from_millis(1);
+        queue.failed(second, now);
+        assert!(!queue.sendable(later, 5, |_| true), "others are still in flight");
+        queue.failed(first, now);
+        queue.failed(third, now);
+        for expected in 0..4 {
+            assert!(queue.sendable(later, 5, |_| true));
+            assert_eq!(sequences(&mut queue), Some(expected));
+            if expected < 3 {
+                assert!(!queue.sendable(later, 5, |_| true), "one at a time while recovering");
+            }
+            queue.settled();
+        }
+        assert!(queue.is_idle() && !queue.recovering);
+    }
+}
