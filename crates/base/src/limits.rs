@@ -5,8 +5,9 @@
 pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// A frame's buffer grows as bytes arrive; never more than this is reserved because a size field says so.
 pub const FRAME_RESERVE_MAX: usize = 64 * 1024;
-/// A decoder allocates at most this multiple of the frame, plus [`DECODE_BUDGET_FLOOR`]; beyond: `DecodeError`.
-pub const DECODE_BUDGET_FACTOR: usize = 4;
+/// A decoder allocates at most this multiple of the frame, plus [`DECODE_BUDGET_FLOOR`]; beyond: `DecodeError`. A list of
+/// two-letter strings, 3 bytes each on the wire, takes nearly 9 times its size; every other honest request takes less.
+pub const DECODE_BUDGET_FACTOR: usize = 12;
 /// Bytes that any decode may allocate whatever the frame's size.
 pub const DECODE_BUDGET_FLOOR: usize = 64 * 1024;
 /// Tagged fields in one structure; more is a malformed request.
@@ -30,3 +31,5 @@ pub const GROUP_MEMBERS_MAX: usize = 10_000;
 pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// File handles kept open for segments by the whole process; the longest unused one is closed.
 pub const SEGMENT_HANDLES_MAX: usize = 4_096;
+/// Bytes of one file of settings; a larger one is refused.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -62,6 +62,8 @@ pub struct NetConfig {
     pub max_connections_per_ip_overrides: BTreeMap<String, u32>,
     /// `max.connection.creation.rate`: new connections per second.
     pub max_connection_creation_rate: u32,
+    /// `listener.name.<listener>.…`, by the listener's name in upper case; besides the limits of all together.
+    pub listener_limits: BTreeMap<String, ListenerLimits>,
     /// `socket.request.max.bytes`: a larger frame closes the connection.
     pub socket_request_max_bytes: usize,
     /// `socket.receive.buffer.bytes`; `None` (-1): the system's own.
@@ -79,6 +81,13 @@ pub struct NetConfig {
     pub request_timeout: Duration,
     /// `connection.failed.authentication.delay.ms`.
     pub failed_authentication_delay: Duration,
+}
+
+/// What one listener allows; `None`: no limit of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListenerLimits {
+    pub max_connections: Option<u32>,
+    pub max_connection_creation_rate: Option<u32>,
 }
 
 /// How topics come to be, and how large messages may be.

@@ -1,6 +1,6 @@
 //! What this node is, the metadata quorum and the metadata log. Kafka: `KRaftConfigs`, `QuorumConfig`.
 
-use super::super::key::ConfigType::{Int, String, List};
+use super::super::key::ConfigType::{Int, List, String};
 use super::super::key::{ConfigKey, key};
 use super::reasons;
 

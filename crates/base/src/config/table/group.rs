@@ -1,6 +1,6 @@
 //! What a group can override, each with the broker key that stands behind it. Kafka: `GroupConfig`.
 
-use super::super::key::{ConfigKey, group_key, Valid};
+use super::super::key::{ConfigKey, Valid, group_key};
 
 #[rustfmt::skip]
 pub(super) static KEYS: &[ConfigKey] = &[

@@ -1,6 +1,6 @@
 //! Classic, consumer, share and streams groups, and committed offsets. Kafka: `GroupCoordinatorConfig`, `ShareGroupConfig`.
 
-use super::super::key::{ConfigKey, key, INT_MAX};
+use super::super::key::{ConfigKey, INT_MAX, key};
 use super::reasons;
 
 #[rustfmt::skip]

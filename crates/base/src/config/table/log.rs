@@ -1,7 +1,7 @@
 //! Logs: where they lie, how they roll, are kept, cleaned and flushed, and how topics come to be. Kafka: `ServerLogConfigs`, `CleanerConfig`.
 
-use super::super::key::ConfigType::{Int, Long, List, Class};
-use super::super::key::{ConfigKey, key, Valid};
+use super::super::key::ConfigType::{Class, Int, List, Long};
+use super::super::key::{ConfigKey, Valid, key};
 use super::reasons;
 
 #[rustfmt::skip]

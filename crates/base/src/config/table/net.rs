@@ -1,7 +1,7 @@
 //! Listeners, connections, sockets, threads, and how much of requests and answers is held. Kafka: `SocketServerConfigs`.
 
-use super::super::key::ConfigType::{String, List};
-use super::super::key::{ConfigKey, key, INT_MAX};
+use super::super::key::ConfigType::{List, String};
+use super::super::key::{ConfigKey, INT_MAX, key};
 use super::reasons;
 
 #[rustfmt::skip]

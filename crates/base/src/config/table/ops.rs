@@ -1,6 +1,6 @@
 //! Quotas, metrics, telemetry. Kafka: `QuotaConfig`, `MetricConfigs`.
 
-use super::super::key::ConfigType::{Class};
+use super::super::key::ConfigType::Class;
 use super::super::key::{ConfigKey, key};
 use super::reasons;
 

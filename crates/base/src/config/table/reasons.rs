@@ -9,4 +9,5 @@ pub(super) const UNSTABLE: &str = "no unstable API or feature version is impleme
 pub(super) const CORDON: &str = "log directories cannot be cordoned yet";
 pub(super) const TWOPC: &str = "two-phase commit is not implemented yet";
 pub(super) const QUORUM: &str = "a node cannot join another node's quorum yet";
-pub(super) const PROVIDERS: &str = "values cannot be fetched by Java config providers; put them in the environment or in the file";
+pub(super) const PROVIDERS: &str =
+    "values cannot be fetched by Java config providers; put them in the environment or in the file";

@@ -1,7 +1,7 @@
 //! Tiered storage. Kafka: `RemoteLogManagerConfig`.
 
-use super::super::key::ConfigType::{String};
-use super::super::key::{ConfigKey, key, Valid};
+use super::super::key::ConfigType::String;
+use super::super::key::{ConfigKey, Valid, key};
 use super::reasons;
 
 #[rustfmt::skip]

@@ -1,6 +1,6 @@
 //! Followers, in-sync replicas, leadership. Kafka: `ReplicationConfigs`.
 
-use super::super::key::ConfigType::{String};
+use super::super::key::ConfigType::String;
 use super::super::key::{ConfigKey, key};
 use super::reasons;
 

@@ -1,6 +1,6 @@
 //! Authorisation, SASL, TLS, delegation tokens. Kafka: `BrokerSecurityConfigs`, `SslConfigs`, `SaslConfigs`.
 
-use super::super::key::ConfigType::{Int, String, Class, Password};
+use super::super::key::ConfigType::{Class, Int, Password, String};
 use super::super::key::{ConfigKey, key};
 use super::reasons;
 

@@ -1,7 +1,7 @@
 //! What a topic can override, each with the broker keys that stand behind it. Kafka: `LogConfig`, `ServerTopicConfigSynonyms`.
 
-use super::super::key::ConfigType::{Int};
-use super::super::key::{ConfigKey, topic_key, Valid};
+use super::super::key::ConfigType::Int;
+use super::super::key::{ConfigKey, Valid, topic_key};
 use super::reasons;
 
 #[rustfmt::skip]
