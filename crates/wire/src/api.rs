@@ -78,3 +78,42 @@ impl std::fmt::Display for ApiKey {
         f.write_str(self.info().name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_complete() {
+        assert!(ApiKey::ALL.is_sorted_by_key(|info| info.key.code()));
+        for info in ApiKey::ALL {
+            assert_eq!(ApiKey::try_from(info.key.code()), Ok(info.key));
+            assert_eq!(info.key.info(), *info);
+            assert!(info.min <= info.max && info.max <= info.unstable_max);
+            assert!(info.broker || info.controller, "{} is served nowhere", info.name);
+        }
+        for gone in [4, 5, 6, 7, -1, 93, i16::MAX] {
+            assert_eq!(ApiKey::try_from(gone), Err(UnknownApiKey(gone)));
+        }
+    }
+
+    #[test]
+    fn headers_follow_the_version() {
+        let versions = |key: ApiKey, v| (key.info().request_header_version(v), key.info().response_header_version(v));
+        assert_eq!(versions(ApiKey::Metadata, 8), (1, 0));
+        assert_eq!(versions(ApiKey::Metadata, 9), (2, 1));
+        assert_eq!(versions(ApiKey::ApiVersions, 2), (1, 0));
+        assert_eq!(versions(ApiKey::ApiVersions, 3), (2, 0));
+        assert_eq!(versions(ApiKey::SaslHandshake, 1), (1, 0));
+        assert_eq!(versions(ApiKey::OffsetDelete, 0), (1, 0));
+    }
+
+    #[test]
+    fn what_is_special() {
+        assert_eq!((ApiKey::Produce.info().min, ApiKey::Produce.info().advertised_min()), (3, 0));
+        let init = ApiKey::InitProducerId.info();
+        assert_eq!((init.max, init.unstable_max), (5, 6));
+        assert!(init.supports(6) && !init.supports(7));
+        assert_eq!(ApiKey::Fetch.to_string(), "Fetch");
+    }
+}

@@ -716,3 +716,131 @@ pub fn carried(carried: bool, field: &'static str, version: i16) -> Result<(), E
 pub fn some<'a, T>(value: &'a Option<T>, field: &'static str, version: i16) -> Result<&'a T, EncodeError> {
     value.as_ref().ok_or(EncodeError::Null { field, version })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::{FetchResponse, HeartbeatRequest, ProducerSnapshot};
+
+    fn reader(bytes: &[u8]) -> Reader {
+        Reader::new(Bytes::copy_from_slice(bytes))
+    }
+
+    #[test]
+    fn varints() {
+        let cases: [(u32, &[u8]); 5] = [
+            (0, &[0]),
+            (127, &[0x7f]),
+            (128, &[0x80, 1]),
+            (300, &[0xac, 2]),
+            (u32::MAX, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+        ];
+        for (value, bytes) in cases {
+            let mut w = Writer::new();
+            w.uvarint(value);
+            assert_eq!(&w.into_bytes()[..], bytes);
+            assert_eq!(reader(bytes).uvarint(), Ok(value));
+        }
+        for value in [0, -1, 1, i32::MIN, i32::MAX, 63, -64, 64] {
+            let mut w = Writer::new();
+            w.varint(value);
+            w.varlong(i64::from(value));
+            let mut r = Reader::new(w.into_bytes().freeze());
+            assert_eq!((r.varint(), r.varlong()), (Ok(value), Ok(i64::from(value))));
+        }
+        for value in [i64::MIN, i64::MAX] {
+            let mut w = Writer::new();
+            w.varlong(value);
+            assert_eq!(w.len(), 10);
+            assert_eq!(Reader::new(w.into_bytes().freeze()).varlong(), Ok(value));
+        }
+        assert_eq!(reader(&[0xff; 6]).uvarint(), Err(DecodeError::Varint { at: 0 }));
+        assert_eq!(reader(&[0xff; 11]).uvarlong(), Err(DecodeError::Varint { at: 0 }));
+        assert!(matches!(reader(&[0x80]).uvarint(), Err(DecodeError::Truncated { .. })));
+    }
+
+    #[test]
+    fn negative_lengths_mean_null() {
+        assert_eq!(reader(&[0xff, 0xff]).opt_string(false), Ok(None));
+        assert_eq!(reader(&[0]).opt_string(true), Ok(None));
+        assert_eq!(reader(&[0xff, 0xff, 0xff, 0xfe]).opt_bytes(false), Ok(None));
+        assert_eq!(reader(&[0]).opt_scalars::<i32>(true), Ok(None));
+        assert_eq!(reader(&[0xff, 0xff]).string(false), Err(DecodeError::Null { at: 0 }));
+        assert_eq!(reader(&[0x80, 0, 0, 0]).scalars::<i64>(false), Err(DecodeError::Null { at: 0 }));
+    }
+
+    #[test]
+    fn strings() {
+        assert_eq!(reader(&[0, 2, 0xc3, 0xa9]).string(false), Ok("\u{e9}".to_owned()));
+        assert_eq!(reader(&[0, 1, 0xc3]).string(false), Err(DecodeError::Utf8 { at: 2 }));
+        // 32768 bytes: one more than a string may have.
+        let mut long = vec![0x81, 0x80, 2];
+        long.resize(40_000, b'a');
+        assert_eq!(reader(&long).string(true), Err(DecodeError::Length { at: 0, length: 32_768 }));
+        let mut w = Writer::new();
+        assert_eq!(w.string(&"a".repeat(32_768), true), Err(EncodeError::TooLong { length: 32_768 }));
+        assert_eq!(w.string(&"a".repeat(32_767), true), Ok(()));
+        assert_eq!(Reader::new(w.into_bytes().freeze()).string(true).map(|s| s.len()), Ok(32_767));
+    }
+
+    #[test]
+    fn byte_strings_are_slices_of_the_frame() {
+        let frame = Bytes::from_static(&[0, 0, 0, 3, 7, 8, 9]);
+        let mut r = Reader::with_budget(frame.clone(), 0);
+        let bytes = r.bytes(false).unwrap();
+        assert_eq!(&bytes[..], [7, 8, 9]);
+        assert_eq!(bytes.as_ptr(), frame[4..].as_ptr());
+        assert_eq!(r.finish(), Ok(()));
+    }
+
+    #[test]
+    fn unknown_tagged_fields_are_skipped() {
+        // Heartbeat v4: group "", generation 0, member "", instance null; tag 5 with two bytes, tag 200 with none.
+        let mut bytes = vec![1, 0, 0, 0, 0, 1, 0, 2, 5, 2, 0xaa, 0xbb, 0xc8, 1, 0];
+        let mut r = reader(&bytes);
+        assert_eq!(HeartbeatRequest::read(&mut r, 4), Ok(HeartbeatRequest::default()));
+        assert_eq!(r.finish(), Ok(()));
+        bytes[7] = 70;
+        assert_eq!(HeartbeatRequest::read(&mut reader(&bytes), 4), Err(DecodeError::TaggedFields { at: 7, count: 70 }));
+        bytes[7] = 2;
+        bytes[9] = 100;
+        assert!(matches!(HeartbeatRequest::read(&mut reader(&bytes), 4), Err(DecodeError::Truncated { .. })));
+    }
+
+    #[test]
+    fn more_tagged_fields_than_allowed() {
+        let field = [9, 0];
+        let mut bytes = vec![1, 0, 0, 0, 0, 1, 0, 65];
+        bytes.extend(field.repeat(65));
+        assert_eq!(HeartbeatRequest::read(&mut reader(&bytes), 4), Err(DecodeError::TaggedFields { at: 7, count: 65 }));
+        bytes[7] = 64;
+        assert_eq!(HeartbeatRequest::read(&mut reader(&bytes), 4), Ok(HeartbeatRequest::default()));
+    }
+
+    #[test]
+    fn a_tagged_field_is_as_long_as_it_says() {
+        // Fetch response v16: throttle, error, session, no topics; node endpoints say two bytes, an empty array has one.
+        let bytes = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 2, 1, 0];
+        let error = DecodeError::TaggedSize { at: 13, tag: 0, declared: 2, actual: 1 };
+        assert_eq!(FetchResponse::read(&mut reader(&bytes), 16), Err(error));
+        // It cannot read past its end either, though the frame goes on.
+        let bytes = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 1, 2, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0];
+        assert!(matches!(FetchResponse::read(&mut reader(&bytes), 16), Err(DecodeError::Count { .. })));
+    }
+
+    #[test]
+    fn versions_out_of_range_are_refused_both_ways() {
+        let error = DecodeError::UnsupportedVersion { message: "ProducerSnapshot", version: 2 };
+        assert_eq!(ProducerSnapshot::read(&mut reader(&[0; 64]), 2), Err(error));
+        assert!(ProducerSnapshot::default().to_bytes(0).is_err());
+        assert!(ProducerSnapshot::default().to_bytes(1).is_ok());
+    }
+
+    #[test]
+    fn a_value_may_have_to_fill_its_bytes() {
+        let bytes = ProducerSnapshot::default().to_bytes(1).unwrap();
+        assert!(ProducerSnapshot::from_bytes(bytes.clone(), 1).is_ok());
+        let longer = Bytes::from([&bytes[..], &[0]].concat());
+        assert_eq!(ProducerSnapshot::from_bytes(longer, 1), Err(DecodeError::Trailing { count: 1 }));
+    }
+}

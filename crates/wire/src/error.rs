@@ -225,12 +225,6 @@ impl ErrorCode {
     }
 }
 
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
-    }
-}
-
 impl From<ErrorCode> for i16 {
     fn from(error: ErrorCode) -> i16 {
         error.code()

@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::api::ApiKey;
-use crate::codec::{DecodeError, EncodeError, Message, Reader, Request, Struct, Writer};
+use crate::codec::{DecodeError, EncodeError, Message, Reader, Request, Writer};
 use crate::error::ErrorCode;
 use crate::messages::{RequestHeader, ResponseHeader};
 

@@ -1,6 +1,8 @@
 //! The generated files are what `cargo xtask codegen` wrote: a change by hand, or a file that no spec accounts for, fails here
 //! without Kafka's jars at hand. `cargo xtask codegen --check` also holds them against the specs.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -164,6 +164,7 @@ fn write(out: &mut String, spec: &Spec, s: &Struct) -> Result<(), String> {
             let test = default_test(f)?;
             let differs = match test.strip_prefix('!') {
                 Some(positive) => positive.to_owned(),
+                None if test.ends_with(".is_none()") => test.replace(".is_none()", ".is_some()"),
                 None if test.contains(" == ") => test.replace(" == ", " != "),
                 None => format!("!{test}"),
             };

@@ -36,7 +36,7 @@ impl Struct for AbortTransactionRecord {
     fn write_fields(&self, w: &mut Writer, v: i16) -> Result<(), EncodeError> {
         let flex = true;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.reason.is_none(), |w| w.opt_string(&self.reason, flex))?;
+        tags.add(0, self.reason.is_some(), |w| w.opt_string(&self.reason, flex))?;
         w.tagged(&tags);
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Struct for BeginTransactionRecord {
     fn write_fields(&self, w: &mut Writer, v: i16) -> Result<(), EncodeError> {
         let flex = true;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.name.is_none(), |w| w.opt_string(&self.name, flex))?;
+        tags.add(0, self.name.is_some(), |w| w.opt_string(&self.name, flex))?;
         w.tagged(&tags);
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Struct for BrokerHeartbeatRequest {
         carried(v == 2 || self.cordoned_log_dirs.is_none(), "BrokerHeartbeatRequest.cordoned_log_dirs", v)?;
         let mut tags = TaggedFields::default();
         tags.add(0, v >= 1 && !self.offline_log_dirs.is_empty(), |w| w.scalars(&self.offline_log_dirs, flex))?;
-        tags.add(1, v == 2 && !self.cordoned_log_dirs.is_none(), |w| w.opt_scalars(&self.cordoned_log_dirs, flex))?;
+        tags.add(1, v == 2 && self.cordoned_log_dirs.is_some(), |w| w.opt_scalars(&self.cordoned_log_dirs, flex))?;
         w.tagged(&tags);
         Ok(())
     }

@@ -71,7 +71,7 @@ impl Struct for BrokerRegistrationChangeRecord {
             Ok(())
         })?;
         tags.add(2, v >= 2 && !self.log_dirs.is_empty(), |w| w.scalars(&self.log_dirs, flex))?;
-        tags.add(3, v == 3 && !self.cordoned_log_dirs.is_none(), |w| w.opt_scalars(&self.cordoned_log_dirs, flex))?;
+        tags.add(3, v == 3 && self.cordoned_log_dirs.is_some(), |w| w.opt_scalars(&self.cordoned_log_dirs, flex))?;
         w.tagged(&tags);
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Struct for FetchRequest {
         }
         if flex {
             let mut tags = TaggedFields::default();
-            tags.add(0, !self.cluster_id.is_none(), |w| w.opt_string(&self.cluster_id, flex))?;
+            tags.add(0, self.cluster_id.is_some(), |w| w.opt_string(&self.cluster_id, flex))?;
             tags.add(1, v >= 15 && self.replica_state != ReplicaState::default(), |w| {
                 self.replica_state.write_fields(w, v)
             })?;

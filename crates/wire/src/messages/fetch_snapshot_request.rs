@@ -53,7 +53,7 @@ impl Struct for FetchSnapshotRequest {
         w.i32(self.max_bytes);
         w.structs(&self.topics, flex, v)?;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.cluster_id.is_none(), |w| w.opt_string(&self.cluster_id, flex))?;
+        tags.add(0, self.cluster_id.is_some(), |w| w.opt_string(&self.cluster_id, flex))?;
         w.tagged(&tags);
         Ok(())
     }

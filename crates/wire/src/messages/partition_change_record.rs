@@ -95,23 +95,23 @@ impl Struct for PartitionChangeRecord {
         )?;
         carried(v == 2 || self.last_known_elr.is_none(), "PartitionChangeRecord.last_known_elr", v)?;
         let mut tags = TaggedFields::default();
-        tags.add(0, !self.isr.is_none(), |w| w.opt_scalars(&self.isr, flex))?;
+        tags.add(0, self.isr.is_some(), |w| w.opt_scalars(&self.isr, flex))?;
         tags.add(1, self.leader != -2, |w| {
             w.i32(self.leader);
             Ok(())
         })?;
-        tags.add(2, !self.replicas.is_none(), |w| w.opt_scalars(&self.replicas, flex))?;
-        tags.add(3, !self.removing_replicas.is_none(), |w| w.opt_scalars(&self.removing_replicas, flex))?;
-        tags.add(4, !self.adding_replicas.is_none(), |w| w.opt_scalars(&self.adding_replicas, flex))?;
+        tags.add(2, self.replicas.is_some(), |w| w.opt_scalars(&self.replicas, flex))?;
+        tags.add(3, self.removing_replicas.is_some(), |w| w.opt_scalars(&self.removing_replicas, flex))?;
+        tags.add(4, self.adding_replicas.is_some(), |w| w.opt_scalars(&self.adding_replicas, flex))?;
         tags.add(5, self.leader_recovery_state != -1, |w| {
             w.i8(self.leader_recovery_state);
             Ok(())
         })?;
-        tags.add(6, v == 2 && !self.eligible_leader_replicas.is_none(), |w| {
+        tags.add(6, v == 2 && self.eligible_leader_replicas.is_some(), |w| {
             w.opt_scalars(&self.eligible_leader_replicas, flex)
         })?;
-        tags.add(7, v == 2 && !self.last_known_elr.is_none(), |w| w.opt_scalars(&self.last_known_elr, flex))?;
-        tags.add(8, v >= 1 && !self.directories.is_none(), |w| w.opt_scalars(&self.directories, flex))?;
+        tags.add(7, v == 2 && self.last_known_elr.is_some(), |w| w.opt_scalars(&self.last_known_elr, flex))?;
+        tags.add(8, v >= 1 && self.directories.is_some(), |w| w.opt_scalars(&self.directories, flex))?;
         w.tagged(&tags);
         Ok(())
     }

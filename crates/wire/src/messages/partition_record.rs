@@ -105,10 +105,10 @@ impl Struct for PartitionRecord {
             w.i8(self.leader_recovery_state);
             Ok(())
         })?;
-        tags.add(1, v == 2 && !self.eligible_leader_replicas.is_none(), |w| {
+        tags.add(1, v == 2 && self.eligible_leader_replicas.is_some(), |w| {
             w.opt_scalars(&self.eligible_leader_replicas, flex)
         })?;
-        tags.add(2, v == 2 && !self.last_known_elr.is_none(), |w| w.opt_scalars(&self.last_known_elr, flex))?;
+        tags.add(2, v == 2 && self.last_known_elr.is_some(), |w| w.opt_scalars(&self.last_known_elr, flex))?;
         w.tagged(&tags);
         Ok(())
     }

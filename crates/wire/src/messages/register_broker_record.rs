@@ -97,7 +97,7 @@ impl Struct for RegisterBrokerRecord {
         carried(v == 4 || self.cordoned_log_dirs.is_none(), "RegisterBrokerRecord.cordoned_log_dirs", v)?;
         let mut tags = TaggedFields::default();
         tags.add(0, v >= 3 && !self.log_dirs.is_empty(), |w| w.scalars(&self.log_dirs, flex))?;
-        tags.add(1, v == 4 && !self.cordoned_log_dirs.is_none(), |w| w.opt_scalars(&self.cordoned_log_dirs, flex))?;
+        tags.add(1, v == 4 && self.cordoned_log_dirs.is_some(), |w| w.opt_scalars(&self.cordoned_log_dirs, flex))?;
         w.tagged(&tags);
         Ok(())
     }
