@@ -4,6 +4,8 @@
 //! With `TACCOLA_GOLDEN_OUT=FILE`, the same records are written by our builder to FILE in that format, for
 //! `BatchGolden.java check FILE`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: helpers outside #[test] may fail it")]
+
 use std::fmt::Write;
 
 use bytes::Bytes;
