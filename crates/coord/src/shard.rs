@@ -146,7 +146,7 @@ impl GroupShard {
             request.rebalance_timeout_ms = request.session_timeout_ms;
         }
         let response = match self.validate_join(ctx, &request) {
-            Err((member_id, error)) => Reply::Now(join_error(ctx.api_version, member_id, error)),
+            Err((member_id, error)) => Reply::Now(join_error(member_id, error)),
             Ok(()) => self.join(now_ms, ctx, &request, &mut out),
         };
         self.finish_request(ctx.token, response, out, |r| match r {
@@ -197,11 +197,11 @@ impl GroupShard {
         if !self.groups.contains_key(id)
             && let Err(error) = self.create_group(now_ms, id, out)
         {
-            return Reply::Now(join_error(ctx.api_version, &request.member_id, error));
+            return Reply::Now(join_error(&request.member_id, error));
         }
         match self.groups.get_mut(id) {
             Some(group) => group.join(now_ms, ctx, request, &self.config, out),
-            None => Reply::Now(join_error(ctx.api_version, &request.member_id, ErrorCode::UnknownServerError)),
+            None => Reply::Now(join_error(&request.member_id, ErrorCode::UnknownServerError)),
         }
     }
 

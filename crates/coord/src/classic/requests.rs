@@ -15,7 +15,7 @@ use taccola_wire::messages::{
 
 use super::group::{Group, State};
 use super::member::{Member, Session, Waiting, keep_protocols, protocol_bytes};
-use super::{join_error, sync_error};
+use super::{join_error, join_not_a_member, sync_error};
 use crate::GroupConfig;
 use crate::effects::{Reply, RequestContext};
 use crate::outbox::{Change, Done, Outbox, ReplacedMember};
@@ -31,8 +31,8 @@ pub(crate) const MEMBER_ID_PREFIX_MAX: usize = i16::MAX as usize - 37;
 
 type JoinReply = Reply<JoinGroupResponse>;
 
-fn refuse(ctx: &RequestContext<'_>, member_id: &str, error: ErrorCode) -> JoinReply {
-    Reply::Now(join_error(ctx.api_version, member_id, error))
+fn refuse(member_id: &str, error: ErrorCode) -> JoinReply {
+    Reply::Now(join_error(member_id, error))
 }
 
 /// The member's id: what it is called, and a UUID of the request's random bytes.
@@ -63,10 +63,10 @@ impl Group {
             if was_member {
                 self.members_removed(now_ms, config, out);
             }
-            return refuse(ctx, "", ErrorCode::GroupMaxSizeReached);
+            return refuse("", ErrorCode::GroupMaxSizeReached);
         }
         if !self.supports(&request.protocol_type, &request.protocols) {
-            return refuse(ctx, &request.member_id, ErrorCode::InconsistentGroupProtocol);
+            return refuse(&request.member_id, ErrorCode::InconsistentGroupProtocol);
         }
         if request.member_id.is_empty() {
             self.join_unknown(now_ms, ctx, request, config, out)
@@ -116,7 +116,7 @@ impl Group {
         let deadline_ms = now_ms.saturating_add(i64::from(request.session_timeout_ms));
         session.extend(|| self.session_key(&new_id), deadline_ms, out);
         self.pending_joins.insert(new_id.clone(), session);
-        refuse(ctx, &new_id, ErrorCode::MemberIdRequired)
+        refuse(&new_id, ErrorCode::MemberIdRequired)
     }
 
     fn join_known(
@@ -133,7 +133,7 @@ impl Group {
             return self.join_adding(now_ms, ctx, request, config, id, out);
         }
         if let Err(error) = self.validate_member(&id, instance_id) {
-            return refuse(ctx, &id, error);
+            return Reply::Now(join_not_a_member(ctx.api_version, &id, error));
         }
         let unchanged = self.members.get(&id).is_some_and(|m| m.protocols == request.protocols);
         match self.state {
@@ -148,7 +148,7 @@ impl Group {
                 Reply::Now(self.join_response(&id, ctx.api_version, false))
             }
             State::CompletingRebalance | State::Stable => self.join_again(now_ms, ctx, request, config, &id, out),
-            State::Empty => refuse(ctx, &id, ErrorCode::UnknownMemberId),
+            State::Empty => refuse(&id, ErrorCode::UnknownMemberId),
         }
     }
 
@@ -222,7 +222,7 @@ impl Group {
         out: &mut Outbox,
     ) -> JoinReply {
         let Some(old) = self.members.get(&old_id) else {
-            return refuse(ctx, &request.member_id, ErrorCode::UnknownMemberId);
+            return refuse(&request.member_id, ErrorCode::UnknownMemberId);
         };
         let replaced = ReplacedMember {
             old_id: old_id.clone(),

@@ -1,0 +1,493 @@
+//! One shard, its log, its clock and its timers, and the clients around it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use taccola_base::Uuid;
+use taccola_coord::{
+    AppendId, CoordinatorRecord, Effects, GroupConfig, GroupShard, Released, Reply, RequestContext, RequestToken,
+    Response, TimerKey, TimerOp,
+};
+use taccola_wire::codec::Message;
+use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::join_group_request::JoinGroupRequestProtocol;
+use taccola_wire::messages::leave_group_request::MemberIdentity;
+use taccola_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use taccola_wire::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+use taccola_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use taccola_wire::messages::sync_group_request::SyncGroupRequestAssignment;
+use taccola_wire::messages::{
+    ConsumerProtocolSubscription, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    OffsetCommitKey, OffsetCommitRequest, OffsetCommitValue, OffsetDeleteRequest, SyncGroupRequest,
+};
+
+use super::{Args, duration_ms, print};
+
+/// A record in the log.
+struct Stored {
+    producer_id: i64,
+    /// `Err`: the end of the producer's transaction, committed or not.
+    record: Result<CoordinatorRecord, bool>,
+}
+
+pub(crate) struct World {
+    config: GroupConfig,
+    shard: GroupShard,
+    now_ms: i64,
+    log: Vec<Stored>,
+    timers: BTreeMap<TimerKey, i64>,
+    /// Appended, not committed.
+    held: Vec<(AppendId, Vec<CoordinatorRecord>)>,
+    hold: bool,
+    tokens: BTreeMap<RequestToken, String>,
+    next_token: u64,
+    next_id: u8,
+    output: Vec<String>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let config = GroupConfig { initial_rebalance_delay_ms: 0, ..Default::default() };
+        Self {
+            shard: GroupShard::new(config.clone()),
+            config,
+            now_ms: 1_000_000,
+            log: Vec::new(),
+            timers: BTreeMap::new(),
+            held: Vec::new(),
+            hold: false,
+            tokens: BTreeMap::new(),
+            next_token: 0,
+            next_id: 0,
+            output: Vec::new(),
+        }
+    }
+
+    pub(crate) fn take_output(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.output).into_iter().map(|line| print::shorten(&line)).collect()
+    }
+
+    pub(crate) fn run(&mut self, verb: &str, args: &Args<'_>) {
+        match verb {
+            "config" => self.configure(args),
+            "join" => self.join(args),
+            "sync" => self.sync(args),
+            "heartbeat" => self.heartbeat(args),
+            "leave" => self.leave(args),
+            "commit" => self.commit(args),
+            "fetch" => self.fetch(args),
+            "offset-delete" => self.offset_delete(args),
+            "delete" => {
+                let groups = owned(args.rest(1));
+                self.request(
+                    args,
+                    "delete",
+                    |shard, now, ctx| shard.handle_delete_groups(now, ctx, &groups),
+                    Response::DeleteGroups,
+                );
+            }
+            "describe" => {
+                for row in self.shard.describe_groups(args.number("v", 6), &owned(args.rest(0))) {
+                    self.output.push(print::described(&row));
+                }
+            }
+            "list" => {
+                let filter = |key| args.get(key).map(|v| v.split(',').map(str::to_owned).collect()).unwrap_or_default();
+                let request = ListGroupsRequest { states_filter: filter("states"), types_filter: filter("types") };
+                for row in self.shard.list_groups(&request) {
+                    self.output.push(print::listed(&row));
+                }
+            }
+            "topics-deleted" => {
+                let effects = self.shard.on_topics_deleted(self.now_ms, &owned(args.rest(0)));
+                self.take(effects);
+            }
+            "tick" => self.tick(duration_ms(args.word(0))),
+            "hold" => self.hold = true,
+            "release" => self.release(),
+            "append-fails" => self.fate(args.word(0), GroupShard::failed),
+            "append-times-out" => {
+                let Some((id, _)) = self.held.first() else { panic!("nothing is held") };
+                let effects = self.shard.timed_out(self.now_ms, *id, print::error(args.word(0)));
+                self.take(effects);
+            }
+            "crash" => self.crash(),
+            "unload" => {
+                let shard = std::mem::replace(&mut self.shard, GroupShard::new(self.config.clone()));
+                let effects = shard.unload();
+                self.take(effects);
+                self.timers.clear();
+                self.held.clear();
+                assert!(self.tokens.is_empty(), "forgotten: {:?}", self.tokens);
+            }
+            "txn" => self.transactional(args),
+            "end-txn" => {
+                let (producer_id, commit) = (args.word(0).parse().unwrap(), args.word(1) == "commit");
+                self.log.push(Stored { producer_id, record: Err(commit) });
+                self.shard.replay_end_transaction(producer_id, commit);
+            }
+            "raw" => self.raw(args),
+            "log" => {
+                for (offset, stored) in self.log.iter().enumerate() {
+                    let line = match &stored.record {
+                        Ok(record) => print::record(record),
+                        Err(commit) => format!("end of transaction, commit={commit}"),
+                    };
+                    self.output.push(format!("{offset}: {line}"));
+                }
+            }
+            _ => panic!("no command {verb}"),
+        }
+    }
+
+    fn configure(&mut self, args: &Args<'_>) {
+        let output = std::mem::take(&mut self.output);
+        let next_id = self.next_id;
+        *self = Self { output, next_id, ..Self::new() };
+        let d = GroupConfig::default();
+        self.config = GroupConfig {
+            min_session_timeout_ms: args.duration("min-session", d.min_session_timeout_ms.into()) as i32,
+            max_session_timeout_ms: args.duration("max-session", d.max_session_timeout_ms.into()) as i32,
+            initial_rebalance_delay_ms: args.duration("initial-delay", 0) as i32,
+            max_size: args.number("max-size", d.max_size),
+            offset_metadata_max: args.number("metadata-max", d.offset_metadata_max),
+            offsets_retention_ms: args.duration("offsets-retention", d.offsets_retention_ms),
+            offsets_retention_check_interval_ms: args.duration("check-interval", d.offsets_retention_check_interval_ms),
+        };
+        self.shard = GroupShard::new(self.config.clone());
+        if args.get("check-interval").is_some() {
+            let effects = self.shard.loaded(self.now_ms);
+            self.take(effects);
+        }
+    }
+
+    /// Sends a request and prints the reply, or that it waits.
+    fn request<R>(
+        &mut self,
+        args: &Args<'_>,
+        what: &str,
+        handle: impl FnOnce(&mut GroupShard, i64, &RequestContext<'_>) -> Effects<R>,
+        wrap: impl FnOnce(R) -> Response,
+    ) {
+        let client = args.word(0);
+        self.next_token += 1;
+        self.next_id += 1;
+        let token = RequestToken(self.next_token);
+        let mut fresh_id = [0; 16];
+        fresh_id[15] = self.next_id;
+        let ctx = RequestContext {
+            token,
+            api_version: args.number("v", 7),
+            client_id: client,
+            client_host: "/127.0.0.1",
+            fresh_id,
+        };
+        let label = format!("{client} {what}");
+        self.tokens.insert(token, label.clone());
+        let mut effects = handle(&mut self.shard, self.now_ms, &ctx);
+        match std::mem::replace(&mut effects.response, Reply::Parked) {
+            Reply::Now(response) => {
+                self.tokens.remove(&token);
+                self.output.push(format!("{label}: {}", print::response(&wrap(response))));
+            }
+            Reply::Parked => self.output.push(format!("{label}: waits")),
+        }
+        self.take(effects);
+    }
+
+    fn take<R>(&mut self, effects: Effects<R>) {
+        for Released { token, response } in &effects.released {
+            let label = self.tokens.remove(token).unwrap_or_else(|| panic!("{token:?} is answered twice"));
+            self.output.push(format!("{label}: {}", print::response(response)));
+        }
+        for timer in effects.timers {
+            match timer {
+                TimerOp::Set { key, deadline_ms } => {
+                    let after_ms = deadline_ms - self.now_ms;
+                    self.output.push(format!("timer {} in {after_ms} ms", print::timer(&key)));
+                    self.timers.insert(key, deadline_ms);
+                }
+                TimerOp::Cancel { key } => {
+                    if self.timers.remove(&key).is_some() {
+                        self.output.push(format!("timer {} cancelled", print::timer(&key)));
+                    }
+                }
+            }
+        }
+        assert_eq!(effects.append.is_some(), !effects.records.is_empty());
+        let Some(append) = effects.append else { return };
+        for record in &effects.records {
+            self.output.push(format!("append {}", print::record(record)));
+        }
+        self.held.push((append, effects.records));
+        if !self.hold {
+            self.commit_held();
+        }
+    }
+
+    fn commit_held(&mut self) {
+        while !self.held.is_empty() {
+            let (append, records) = self.held.remove(0);
+            let base_offset = self.log.len() as i64;
+            self.log.extend(records.into_iter().map(|r| Stored { producer_id: -1, record: Ok(r) }));
+            let effects = self.shard.committed(self.now_ms, append, base_offset);
+            self.take(effects);
+        }
+    }
+
+    fn release(&mut self) {
+        self.hold = false;
+        self.commit_held();
+    }
+
+    fn fate(&mut self, error: &str, report: impl Fn(&mut GroupShard, i64, AppendId, ErrorCode) -> Effects<()>) {
+        assert!(!self.held.is_empty(), "nothing is held");
+        let (append, _) = self.held.remove(0);
+        let effects = report(&mut self.shard, self.now_ms, append, print::error(error));
+        self.take(effects);
+    }
+
+    fn tick(&mut self, duration_ms: i64) {
+        let end_ms = self.now_ms + duration_ms;
+        loop {
+            let due =
+                self.timers.iter().filter(|(_, at)| **at <= end_ms).min_by_key(|(key, at)| (**at, (*key).clone()));
+            let Some((key, at)) = due.map(|(key, at)| (key.clone(), *at)) else { break };
+            self.timers.remove(&key);
+            self.now_ms = self.now_ms.max(at);
+            self.output.push(format!("{} ms before the end: {} fires", end_ms - self.now_ms, print::timer(&key)));
+            let effects = self.shard.on_timer(self.now_ms, &key);
+            self.take(effects);
+        }
+        self.now_ms = end_ms;
+    }
+
+    fn crash(&mut self) {
+        self.shard = GroupShard::new(self.config.clone());
+        self.timers.clear();
+        self.held.clear();
+        self.hold = false;
+        for label in std::mem::take(&mut self.tokens).into_values() {
+            self.output.push(format!("{label}: connection lost"));
+        }
+        for (offset, stored) in self.log.iter().enumerate() {
+            match &stored.record {
+                Ok(record) => {
+                    let result =
+                        self.shard.replay(offset as i64, stored.producer_id, &record.key, record.value.as_ref());
+                    if let Err(error) = result {
+                        self.output.push(format!("{offset}: {error}"));
+                    }
+                }
+                Err(commit) => self.shard.replay_end_transaction(stored.producer_id, *commit),
+            }
+        }
+        let effects = self.shard.loaded(self.now_ms);
+        self.take(effects);
+    }
+
+    fn join(&mut self, args: &Args<'_>) {
+        let protocol_type = args.get("type").unwrap_or("consumer");
+        let protocols = args.get("protocols").unwrap_or("range:t").split(',').filter(|p| !p.is_empty());
+        let protocol = |p: &str| {
+            let (name, topics) = p.split_once(':').unwrap_or((p, ""));
+            JoinGroupRequestProtocol { name: name.into(), metadata: subscription(protocol_type, topics) }
+        };
+        let request = JoinGroupRequest {
+            group_id: group(args),
+            session_timeout_ms: args.duration("session", 10_000) as i32,
+            rebalance_timeout_ms: args.duration("rebalance", 60_000) as i32,
+            member_id: member(args.get("member").unwrap_or_default()),
+            group_instance_id: args.get("instance").map(str::to_owned),
+            protocol_type: protocol_type.to_owned(),
+            protocols: protocols.map(protocol).collect(),
+            reason: None,
+        };
+        self.request(args, "join", |shard, now, ctx| shard.handle_join(now, ctx, request), Response::JoinGroup);
+    }
+
+    fn sync(&mut self, args: &Args<'_>) {
+        let rows = args.get("assign").unwrap_or_default().split(',').filter_map(|row| row.split_once(':'));
+        let request = SyncGroupRequest {
+            group_id: group(args),
+            generation_id: args.number("gen", -1),
+            member_id: member(args.get("member").unwrap_or_default()),
+            group_instance_id: args.get("instance").map(str::to_owned),
+            protocol_type: args.get("type").map(str::to_owned),
+            protocol_name: args.get("protocol").map(str::to_owned),
+            assignments: rows
+                .map(|(id, text)| SyncGroupRequestAssignment {
+                    member_id: member(id),
+                    assignment: Bytes::copy_from_slice(text.as_bytes()),
+                })
+                .collect(),
+        };
+        self.request(args, "sync", |shard, now, ctx| shard.handle_sync(now, ctx, &request), Response::SyncGroup);
+    }
+
+    fn heartbeat(&mut self, args: &Args<'_>) {
+        let request = HeartbeatRequest {
+            group_id: group(args),
+            generation_id: args.number("gen", -1),
+            member_id: member(args.get("member").unwrap_or_default()),
+            group_instance_id: args.get("instance").map(str::to_owned),
+        };
+        let ctx = RequestContext {
+            token: RequestToken(0),
+            api_version: 4,
+            client_id: args.word(0),
+            client_host: "/127.0.0.1",
+            fresh_id: [0; 16],
+        };
+        let effects = self.shard.handle_heartbeat(self.now_ms, &ctx, &request);
+        let Reply::Now(response) = &effects.response else { panic!("a heartbeat waits") };
+        self.output.push(format!("{} heartbeat: {}", args.word(0), print::code(response.error_code)));
+        self.take(effects);
+    }
+
+    fn leave(&mut self, args: &Args<'_>) {
+        let mut request = LeaveGroupRequest { group_id: group(args), ..Default::default() };
+        for row in args.get("members").unwrap_or_default().split(',') {
+            let (id, instance) = row.split_once('/').map_or((row, None), |(id, i)| (id, Some(i.to_owned())));
+            request.member_id = member(id);
+            request.members.push(MemberIdentity { member_id: member(id), group_instance_id: instance, reason: None });
+        }
+        if args.number("v", 7) < 3 {
+            request.members.clear();
+        }
+        self.request(args, "leave", |shard, now, ctx| shard.handle_leave(now, ctx, request), Response::LeaveGroup);
+    }
+
+    fn commit(&mut self, args: &Args<'_>) {
+        let mut request = OffsetCommitRequest {
+            group_id: group(args),
+            generation_id_or_member_epoch: args.number("gen", -1),
+            member_id: member(args.get("member").unwrap_or_default()),
+            group_instance_id: args.get("instance").map(str::to_owned),
+            retention_time_ms: args.get("retention").map_or(-1, |r| r.parse().unwrap_or_else(|_| duration_ms(r))),
+            ..Default::default()
+        };
+        for word in args.rest(2) {
+            let (partition, offset) = word.split_once('=').unwrap();
+            let (topic, index) = partition.rsplit_once('-').unwrap();
+            let (offset, epoch) = offset.split_once('@').unwrap_or((offset, "-1"));
+            let row = OffsetCommitRequestPartition {
+                partition_index: index.parse().unwrap(),
+                committed_offset: offset.parse().unwrap(),
+                committed_leader_epoch: epoch.parse().unwrap(),
+                committed_metadata: args.get("meta").map(print::unescape),
+            };
+            request.topics.push(OffsetCommitRequestTopic {
+                name: topic.to_owned(),
+                topic_id: topic_id(args),
+                partitions: vec![row],
+            });
+        }
+        self.request(
+            args,
+            "commit",
+            |shard, now, ctx| shard.handle_offset_commit(now, ctx, &request),
+            Response::OffsetCommit,
+        );
+    }
+
+    fn fetch(&mut self, args: &Args<'_>) {
+        let words = args.rest(2);
+        let stable = words.contains(&"stable");
+        let partitions = words.iter().filter(|w| !["stable", "all"].contains(w)).map(|w| w.rsplit_once('-').unwrap());
+        let topic = |(topic, index): (&str, &str)| OffsetFetchRequestTopics {
+            name: topic.to_owned(),
+            topic_id: topic_id(args),
+            partition_indexes: vec![index.parse().unwrap()],
+        };
+        let request = OffsetFetchRequestGroup {
+            group_id: group(args),
+            topics: (!words.contains(&"all")).then(|| partitions.map(topic).collect()),
+            ..Default::default()
+        };
+        self.request(
+            args,
+            "fetch",
+            |shard, now, ctx| shard.handle_offset_fetch(now, ctx, request, stable),
+            Response::OffsetFetch,
+        );
+    }
+
+    fn offset_delete(&mut self, args: &Args<'_>) {
+        let topics = args.rest(2).iter().map(|w| w.rsplit_once('-').unwrap());
+        let topic = |(name, index): (&str, &str)| OffsetDeleteRequestTopic {
+            name: name.to_owned(),
+            partitions: vec![OffsetDeleteRequestPartition { partition_index: index.parse().unwrap() }],
+        };
+        let request = OffsetDeleteRequest { group_id: group(args), topics: topics.map(topic).collect() };
+        self.request(
+            args,
+            "offset-delete",
+            |shard, now, ctx| shard.handle_offset_delete(now, ctx, &request),
+            Response::OffsetDelete,
+        );
+    }
+
+    fn transactional(&mut self, args: &Args<'_>) {
+        let producer_id = args.word(0).parse().unwrap();
+        let (partition, offset) = args.word(2).split_once('=').unwrap();
+        let (topic, index) = partition.rsplit_once('-').unwrap();
+        let key = OffsetCommitKey {
+            group: args.word(1).to_owned(),
+            topic: topic.to_owned(),
+            partition: index.parse().unwrap(),
+        };
+        let value =
+            OffsetCommitValue { offset: offset.parse().unwrap(), commit_timestamp: self.now_ms, ..Default::default() };
+        let record = CoordinatorRecord {
+            key: [&1i16.to_be_bytes(), &key.to_bytes(0).unwrap()[..]].concat().into(),
+            value: Some([&3i16.to_be_bytes(), &value.to_bytes(3).unwrap()[..]].concat().into()),
+        };
+        self.append_foreign(producer_id, record);
+    }
+
+    fn raw(&mut self, args: &Args<'_>) {
+        let value = match args.rest(1).first() {
+            None | Some(&"null") => None,
+            Some(hex) => Some(print::unhex(hex)),
+        };
+        self.append_foreign(-1, CoordinatorRecord { key: print::unhex(args.word(0)), value });
+    }
+
+    /// A record that another broker wrote.
+    fn append_foreign(&mut self, producer_id: i64, record: CoordinatorRecord) {
+        let offset = self.log.len() as i64;
+        match self.shard.replay(offset, producer_id, &record.key, record.value.as_ref()) {
+            Ok(replayed) => self.output.push(format!("{replayed:?}")),
+            Err(error) => self.output.push(format!("{error}")),
+        }
+        self.log.push(Stored { producer_id, record: Ok(record) });
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|w| (*w).to_owned()).collect()
+}
+
+/// `''` is the empty group id.
+fn group(args: &Args<'_>) -> String {
+    args.word(1).trim_matches('\'').to_owned()
+}
+
+fn member(short: &str) -> String {
+    print::lengthen(short)
+}
+
+fn topic_id(args: &Args<'_>) -> Uuid {
+    Uuid::from_u128(args.number("id", 0))
+}
+
+/// A consumer's subscription (version 0 of it), or the text itself.
+fn subscription(protocol_type: &str, topics: &str) -> Bytes {
+    if protocol_type != "consumer" || topics == "garbage" {
+        return Bytes::copy_from_slice(topics.as_bytes());
+    }
+    let topics = topics.split('+').filter(|t| !t.is_empty()).map(str::to_owned).collect();
+    let body = ConsumerProtocolSubscription { topics, ..Default::default() }.to_bytes(0).unwrap();
+    [&0i16.to_be_bytes(), &body[..]].concat().into()
+}
