@@ -8,11 +8,14 @@
 //! When the frame being filled is full, [`GroupCommit::stage`] says so: the bound is one frame in flight, one in filling.
 //!
 //! Two ways to drive it:
-//! - A flusher thread: [`GroupCommit::wait_frame`], write, [`GroupCommit::complete`], again. Producers that cannot block
-//!   keep the ticket and are woken by the flusher when [`JournalTail::durable`] reaches it.
+//! - A flusher thread: [`GroupCommit::wait_frame`], write, [`GroupCommit::complete`], again. Producers block in
+//!   [`GroupCommit::wait`] or await [`GroupCommit::durable`], which belongs to no runtime.
 //! - No thread: each producer calls [`GroupCommit::commit_inline`]; who finds no flush running performs it for all.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -41,6 +44,9 @@ struct State {
     running: bool,
     closed: bool,
     failed: Option<Arc<str>>,
+    /// Tasks that await a ticket, by its parity: at any time tickets of two frames are open, the one in flight and the
+    /// one being filled. LIMIT: one waker per request in flight, and those are bounded per connection.
+    wakers: [Vec<Waker>; 2],
 }
 
 /// Shared by producers, flusher and checkpointer.
@@ -57,8 +63,11 @@ pub struct GroupCommit {
     durable_or_lead: [Condvar; 2],
 }
 
-fn of_parity(pair: &[Condvar; 2], seq: u64) -> &Condvar {
-    let [even, odd] = pair;
+fn of_parity<T>([even, odd]: &[T; 2], seq: u64) -> &T {
+    if seq.is_multiple_of(2) { even } else { odd }
+}
+
+fn of_parity_mut<T>([even, odd]: &mut [T; 2], seq: u64) -> &mut T {
     if seq.is_multiple_of(2) { even } else { odd }
 }
 
@@ -66,7 +75,13 @@ impl GroupCommit {
     pub fn new(staging: Staging, tail: Arc<JournalTail>) -> Self {
         let pair = || [Condvar::new(), Condvar::new()];
         Self {
-            state: Mutex::new(State { staging, running: false, closed: false, failed: None }),
+            state: Mutex::new(State {
+                staging,
+                running: false,
+                closed: false,
+                failed: None,
+                wakers: Default::default(),
+            }),
             tail,
             work: Condvar::new(),
             room: Condvar::new(),
@@ -137,10 +152,19 @@ impl GroupCommit {
     /// Ends the flush that took `frame`, with what [`super::JournalWriter::write`] said. A failure is final: everybody
     /// who waits or stages gets it. (`Full` is none: the flusher checkpoints and writes the same frame again.)
     pub fn complete(&self, frame: StagedFrame, outcome: &Result<FrameSeq, JournalError>) {
-        self.complete_locked(&mut self.state.lock(), frame, outcome);
+        let mut state = self.state.lock();
+        let wakers = self.complete_locked(&mut state, frame, outcome);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn complete_locked(&self, state: &mut State, frame: StagedFrame, outcome: &Result<FrameSeq, JournalError>) {
+    /// Gives the tasks to wake, which is to be done without the lock.
+    fn complete_locked(
+        &self,
+        state: &mut State,
+        frame: StagedFrame,
+        outcome: &Result<FrameSeq, JournalError>,
+    ) -> Vec<Waker> {
         let seq = frame.seq().0;
         state.staging.give_back(frame);
         state.running = false;
@@ -150,8 +174,7 @@ impl GroupCommit {
                 other => other.to_string().into(),
             };
             state.failed.get_or_insert(reason);
-            self.wake_all();
-            return;
+            return self.wake_all(state);
         }
         of_parity(&self.durable, seq).notify_all();
         of_parity(&self.durable_or_lead, seq).notify_all();
@@ -161,6 +184,7 @@ impl GroupCommit {
         } else if state.closed {
             self.work.notify_all();
         }
+        std::mem::take(of_parity_mut(&mut state.wakers, seq))
     }
 
     /// Waits until the frame is durable. Needs somebody who flushes.
@@ -171,6 +195,11 @@ impl GroupCommit {
             of_parity(&self.durable, ticket.0).wait(&mut state);
         }
         Ok(())
+    }
+
+    /// Resolves once the frame is durable. Needs somebody who flushes. May be dropped at any time.
+    pub fn durable(&self, ticket: Ticket) -> Durable<'_> {
+        Durable { group: self, ticket, registered: None }
     }
 
     /// Waits until the frame is durable and flushes if nobody does: `write` is called without the lock, for one frame at
@@ -186,7 +215,8 @@ impl GroupCommit {
             match self.take_locked(&mut state) {
                 Some(mut frame) => {
                     let outcome = MutexGuard::unlocked(&mut state, || write(&mut frame));
-                    self.complete_locked(&mut state, frame, &outcome);
+                    let wakers = self.complete_locked(&mut state, frame, &outcome);
+                    MutexGuard::unlocked(&mut state, || wakers.into_iter().for_each(Waker::wake));
                 }
                 None => of_parity(&self.durable_or_lead, ticket.0).wait(&mut state),
             }
@@ -196,22 +226,61 @@ impl GroupCommit {
 
     /// Takes no more entries. What is staged can still be flushed; [`Self::wait_frame`] ends after it.
     pub fn close(&self) {
-        self.state.lock().closed = true;
-        self.wake_all();
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.work.notify_all();
+        self.room.notify_all();
     }
 
     /// Fails everything that is not durable, for a reason outside the journal (its log directory went offline).
     pub fn fail(&self, reason: &str) {
-        self.state.lock().failed.get_or_insert_with(|| reason.into());
-        self.wake_all();
+        let mut state = self.state.lock();
+        state.failed.get_or_insert_with(|| reason.into());
+        let wakers = self.wake_all(&mut state);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn wake_all(&self) {
+    fn wake_all(&self, state: &mut State) -> Vec<Waker> {
         self.work.notify_all();
         self.room.notify_all();
         self.durable.iter().chain(&self.durable_or_lead).for_each(|c| {
             c.notify_all();
         });
+        let [even, odd] = &mut state.wakers;
+        even.append(odd);
+        std::mem::take(even)
+    }
+}
+
+/// What [`GroupCommit::durable`] gives.
+pub struct Durable<'a> {
+    group: &'a GroupCommit,
+    ticket: Ticket,
+    /// The waker that the group holds for this.
+    registered: Option<Waker>,
+}
+
+impl Future for Durable<'_> {
+    type Output = Result<(), CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (group, ticket) = (self.group, self.ticket);
+        if group.tail.durable() >= ticket {
+            return Poll::Ready(Ok(()));
+        }
+        // The flusher makes a frame durable before it takes the lock to complete it. So either it is seen here, under the
+        // lock, or the waker is on the list before the list is taken.
+        let mut state = group.state.lock();
+        if group.tail.durable() >= ticket {
+            return Poll::Ready(Ok(()));
+        }
+        check_failed(&state)?;
+        if !self.registered.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            of_parity_mut(&mut state.wakers, ticket.0).push(cx.waker().clone());
+            self.registered = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 

@@ -1,7 +1,9 @@
 //! Group commit with real threads: every acknowledged entry is durable, in order, and failures reach everybody.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use taccola_base::Uuid;
@@ -105,6 +107,42 @@ fn a_flusher_serves_all_and_checkpoints_when_full() {
         writer.close_clean().unwrap();
     });
     assert!(open_device(disk.boxed(), 1 << 20, identity()).unwrap().was_clean());
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Bell(AtomicU64);
+
+impl std::task::Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn tasks_are_woken_by_the_flush_that_concerns_them() {
+    let disk = SimDisk::new(8192 + 64 * 4096);
+    let (group, mut writer) = started(&disk);
+    let first_bell = Arc::new(Bell::default());
+    let second_bell = Arc::new(Bell::default());
+    let mut first = std::pin::pin!(group.durable(group.stage(&entry(0, 0, 1), b"a").unwrap()));
+    let mut frame = group.take_frame().unwrap();
+    let mut second = std::pin::pin!(group.durable(group.stage(&entry(0, 1, 2), b"b").unwrap()));
+    let first_waker = Arc::clone(&first_bell).into();
+    let second_waker = Arc::clone(&second_bell).into();
+    for _ in 0..3 {
+        assert!(first.as_mut().poll(&mut Context::from_waker(&first_waker)).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&second_waker)).is_pending());
+    }
+    let outcome = writer.write(&mut frame);
+    group.complete(frame, &outcome);
+    assert_eq!((first_bell.0.load(Ordering::Relaxed), second_bell.0.load(Ordering::Relaxed)), (1, 0));
+    assert!(matches!(first.as_mut().poll(&mut Context::from_waker(&first_waker)), Poll::Ready(Ok(()))));
+    assert!(second.as_mut().poll(&mut Context::from_waker(&second_waker)).is_pending());
+    group.fail("gone");
+    assert_eq!((first_bell.0.load(Ordering::Relaxed), second_bell.0.load(Ordering::Relaxed)), (1, 1));
+    let failed = second.as_mut().poll(&mut Context::from_waker(&second_waker));
+    assert!(matches!(failed, Poll::Ready(Err(CommitError::Failed { .. }))));
 }
 
 #[test]
