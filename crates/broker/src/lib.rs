@@ -1,1 +1,20 @@
 //! The broker: dispatch table, one file per API key, partitions, coordinator and controller runtimes.
+
+pub mod api;
+pub mod auto_create;
+pub mod broker;
+pub mod clock;
+pub mod config_rules;
+pub mod context;
+pub mod dispatch;
+pub mod error_map;
+pub mod fetch;
+pub mod metrics;
+pub mod operations;
+pub mod partition;
+pub mod partitions;
+pub mod random;
+pub mod runtime;
+pub mod serve;
+pub mod startup;
+pub mod topic_config;

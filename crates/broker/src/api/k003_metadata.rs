@@ -1,0 +1,151 @@
+//! Metadata, key 3, v0–v13.
+//!
+//! Behaviour: describes the asked topics, by name or (v12) by id; `null` (v0: an empty list) means all, an empty list
+//! none. A missing topic is created first when both the client and `auto.create.topics.enable` allow it; the answer then
+//! has it already. Brokers are named by their address on the listener that the client used. Version notes: v10 carries
+//! topic ids, v12 accepts them, v8–v10 cluster operations, v13 a top-level error.
+
+use std::sync::Arc;
+
+use taccola_base::Uuid;
+use taccola_base::topic::{is_internal, validate_topic_name};
+use taccola_meta::MetadataImage;
+use taccola_meta::image::topics::{PartitionRegistration, TopicImage};
+use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use taccola_wire::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::operations;
+
+/// A topic may be asked for by its id alone from this version on.
+const TOPIC_IDS_SINCE: i16 = 12;
+/// An unknown listener has its own error from this version on.
+const LISTENER_NOT_FOUND_SINCE: i16 = 6;
+
+pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
+    let version = context.api_version;
+    if let Some(response) = refuse_ids_of_old_versions(version, &request) {
+        return response;
+    }
+    let all = match &request.topics {
+        None => true,
+        Some(topics) => version == 0 && topics.is_empty(),
+    };
+    if !all && request.allow_auto_topic_creation && broker.dynamic_config().topics.auto_create {
+        let named = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
+        broker.auto_create(named).await;
+    }
+    let image = broker.image();
+    let topics = match request.topics {
+        Some(topics) if !all => topics.iter().map(|topic| asked_topic(broker, context, &image, topic)).collect(),
+        _ => image.topics.iter().map(|topic| describe(broker, context, &image, topic)).collect(),
+    };
+    let mut response = MetadataResponse {
+        brokers: brokers(broker, context, &image),
+        cluster_id: Some(broker.cluster_id.clone()),
+        controller_id: broker.node_id,
+        topics,
+        ..Default::default()
+    };
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = operations::CLUSTER;
+    }
+    if request.include_topic_authorized_operations {
+        for topic in response.topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            topic.topic_authorized_operations = operations::TOPIC;
+        }
+    }
+    response
+}
+
+/// The whole request is INVALID_REQUEST when it names a topic by id in a version that cannot.
+fn refuse_ids_of_old_versions(version: i16, request: &MetadataRequest) -> Option<MetadataResponse> {
+    let by_id = |topic: &MetadataRequestTopic| topic.name.is_none() || !topic.topic_id.is_zero();
+    let topics = request.topics.as_ref().filter(|topics| version < TOPIC_IDS_SINCE && topics.iter().any(by_id))?;
+    let refused = |topic: &MetadataRequestTopic| MetadataResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(topic.name.clone().unwrap_or_default()),
+        topic_id: topic.topic_id,
+        ..Default::default()
+    };
+    Some(MetadataResponse { topics: topics.iter().map(refused).collect(), ..Default::default() })
+}
+
+fn brokers(broker: &Broker, context: &RequestContext, image: &MetadataImage) -> Vec<MetadataResponseBroker> {
+    let active = image.cluster.brokers.values().filter(|registration| registration.is_active());
+    active
+        .filter_map(|registration| broker.endpoint(image, &context.connection, registration.id))
+        .map(|e| MetadataResponseBroker { node_id: e.node_id, host: e.host, port: e.port, rack: e.rack })
+        .collect()
+}
+
+fn asked_topic(
+    broker: &Broker,
+    context: &RequestContext,
+    image: &MetadataImage,
+    asked: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let unknown = |error: ErrorCode| MetadataResponseTopic {
+        error_code: error.code(),
+        name: asked.name.clone(),
+        topic_id: asked.topic_id,
+        is_internal: asked.name.as_deref().is_some_and(is_internal),
+        ..Default::default()
+    };
+    match &asked.name {
+        Some(name) => match image.topics.by_name(name) {
+            Some(topic) => describe(broker, context, image, topic),
+            None if validate_topic_name(name).is_err() => unknown(ErrorCode::InvalidTopicException),
+            None => MetadataResponseTopic { topic_id: Uuid::ZERO, ..unknown(ErrorCode::UnknownTopicOrPartition) },
+        },
+        None => match image.topics.by_id(asked.topic_id) {
+            Some(topic) => describe(broker, context, image, topic),
+            None => unknown(ErrorCode::UnknownTopicId),
+        },
+    }
+}
+
+fn describe(broker: &Broker, context: &RequestContext, image: &MetadataImage, topic: &TopicImage) -> MetadataResponseTopic {
+    let partitions = topic.partitions.iter().map(|(index, p)| partition(broker, context, image, *index, p));
+    MetadataResponseTopic {
+        error_code: ErrorCode::None.code(),
+        name: Some(topic.name.to_string()),
+        topic_id: topic.id,
+        is_internal: is_internal(&topic.name),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}
+
+fn partition(
+    broker: &Broker,
+    context: &RequestContext,
+    image: &MetadataImage,
+    partition_index: i32,
+    registration: &PartitionRegistration,
+) -> MetadataResponsePartition {
+    let led = image.cluster.is_active(registration.leader);
+    let error = if !led {
+        ErrorCode::LeaderNotAvailable
+    } else if broker.endpoint(image, &context.connection, registration.leader).is_some() {
+        ErrorCode::None
+    } else if context.api_version >= LISTENER_NOT_FOUND_SINCE {
+        ErrorCode::ListenerNotFound
+    } else {
+        ErrorCode::LeaderNotAvailable
+    };
+    let offline = registration.replicas.iter().filter(|replica| !image.cluster.is_active(**replica));
+    MetadataResponsePartition {
+        error_code: error.code(),
+        partition_index,
+        leader_id: if error == ErrorCode::None { registration.leader } else { -1 },
+        leader_epoch: registration.leader_epoch,
+        replica_nodes: registration.replicas.clone(),
+        isr_nodes: registration.isr.clone(),
+        offline_replicas: offline.copied().collect(),
+    }
+}

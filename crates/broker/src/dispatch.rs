@@ -1,0 +1,141 @@
+//! The one table of what this broker serves. ApiVersions, the refusal of everything else and the status table in the
+//! README are derived from it: what has no row here is not advertised.
+//!
+//! A row is either `reply`, an async handler whose answer is whatever it returns, or `staged`, a handler that does what
+//! must keep the connection's order before it returns and waits afterwards (Produce).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use taccola_net::server::{Call, ConnectionInfo, Reply, ReplyFrame, Service};
+use taccola_wire::api::ApiKey;
+use taccola_wire::codec::{DecodeError, Message, Reader};
+use taccola_wire::frame::{self, HeaderError};
+
+use crate::api;
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+type Start = fn(&Arc<Broker>, RequestContext, Reader) -> Result<Call, DecodeError>;
+
+/// One API key: the versions that are advertised, and its handler.
+pub struct Row {
+    pub key: ApiKey,
+    pub min_version: i16,
+    pub max_version: i16,
+    start: Start,
+}
+
+/// A row whose handler is `async fn handle(&Arc<Broker>, &RequestContext, Request) -> Response`.
+macro_rules! reply {
+    ($key:ident, $min:literal..=$max:literal, $module:ident) => {
+        Row {
+            key: ApiKey::$key,
+            min_version: $min,
+            max_version: $max,
+            start: |broker, context, mut reader| {
+                let request = Message::read(&mut reader, context.api_version)?;
+                reader.finish()?;
+                let broker = broker.clone();
+                Ok(Call::Pending(Box::pin(async move {
+                    let response = api::$module::handle(&broker, &context, request).await;
+                    encode(&context, &response)
+                })))
+            },
+        }
+    };
+}
+
+/// A row whose handler is `fn start(&Arc<Broker>, RequestContext, Request) -> Call`.
+macro_rules! staged {
+    ($key:ident, $min:literal..=$max:literal, $module:ident) => {
+        Row {
+            key: ApiKey::$key,
+            min_version: $min,
+            max_version: $max,
+            start: |broker, context, mut reader| {
+                let request = Message::read(&mut reader, context.api_version)?;
+                reader.finish()?;
+                Ok(api::$module::start(broker, context, request))
+            },
+        }
+    };
+}
+
+/// Everything that is served, in key order.
+pub static TABLE: &[Row] = &[
+    staged!(Produce, 0..=13, k000_produce),
+    reply!(Fetch, 4..=18, k001_fetch),
+    reply!(ListOffsets, 1..=11, k002_list_offsets),
+    reply!(Metadata, 0..=13, k003_metadata),
+    reply!(ApiVersions, 0..=4, k018_api_versions),
+    reply!(CreateTopics, 2..=7, k019_create_topics),
+];
+
+/// The row of a key, if it is served.
+pub fn row(key: i16) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.key as i16 == key)
+}
+
+/// Serves one connection's requests from the table.
+pub struct Dispatcher {
+    pub broker: Arc<Broker>,
+}
+
+impl Service for Dispatcher {
+    fn overlaps(&self, frame: &[u8]) -> bool {
+        frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
+    }
+
+    fn call(&self, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call {
+        start(&self.broker, connection, frame).unwrap_or_else(|reason| Call::Done(Reply::Close(reason)))
+    }
+}
+
+/// Decodes the header, finds the row, starts the handler. An error is the reason to close the connection: as in Kafka
+/// there is no reply that a client could understand to a request whose schema is unknown.
+fn start(broker: &Arc<Broker>, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Result<Call, String> {
+    let (key, header, reader) = match frame::decode_request_header(frame) {
+        Ok(decoded) => decoded,
+        Err(HeaderError::Unsupported { api_key, version, correlation_id }) => {
+            return unsupported_version(api_key, version, correlation_id);
+        }
+        Err(error) => return Err(format!("malformed request header: {error}")),
+    };
+    let version = header.request_api_version;
+    let row = row(key.code()).ok_or_else(|| format!("{key} is not served"))?;
+    if !(row.min_version..=row.max_version).contains(&version) {
+        return unsupported_version(key.code(), version, header.correlation_id);
+    }
+    let context = RequestContext {
+        connection: connection.clone(),
+        api_key: key,
+        api_version: version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+    };
+    (row.start)(broker, context, reader).map_err(|error| format!("malformed {key} v{version}: {error}"))
+}
+
+/// KIP-511: a too new ApiVersions is answered with version 0 and the range that is supported; anything else is refused.
+fn unsupported_version(api_key: i16, api_version: i16, correlation_id: i32) -> Result<Call, String> {
+    if api_key != ApiKey::ApiVersions.code() {
+        return Err(format!("API key {api_key} v{api_version} is not served"));
+    }
+    let response = api::k018_api_versions::unsupported_version();
+    frame::encode_response(correlation_id, ApiKey::ApiVersions, 0, &response)
+        .map(|bytes| Call::Done(Reply::Frame(bytes.into())))
+        .map_err(|error| error.to_string())
+}
+
+/// Encodes a handler's response. A response that its version cannot carry is a defect of ours: the connection is closed
+/// rather than a wrong answer sent.
+pub fn encode(context: &RequestContext, response: &impl Message) -> Reply {
+    match frame::encode_response_chunks(context.correlation_id, context.api_key, context.api_version, response) {
+        Ok(chunks) => Reply::Frame(ReplyFrame(chunks)),
+        Err(error) => {
+            tracing::error!(key = %context.api_key, version = context.api_version, %error, "cannot encode a response");
+            Reply::Close(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One partition as the broker sees it: its log, its high watermark, who waits for it. Answers to Kafka's `Partition`.
+//!
+//! A plain struct with one short critical section: no task, no timer. Invariants:
+//! - The high watermark never passes a record whose caller asked for durability until the journal has it on disk, so no
+//!   consumer ever sees a record that a power cut could take back after it was promised.
+//! - Batches enter the journal in the order of their offsets.
+//! - Once a log is offline nothing is acknowledged any more.
+
+mod append;
+mod read;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use taccola_base::{TopicPartition, Uuid};
+use taccola_log::{LogError, PartitionLog};
+
+pub use append::{AppendOutcome, AppendRejected, Durability};
+pub use read::{EpochCheck, FetchIsolation, PartitionRead, ReadRejected};
+
+use crate::fetch::waiter::{FetchWaiter, WaiterList};
+use crate::runtime::journal::Ticket;
+use crate::topic_config::TopicConfig;
+
+/// Facts of a partition from the metadata image that appends and reads are checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    pub leader_id: i32,
+    pub leader_epoch: i32,
+    /// Members of the ISR.
+    pub isr_len: i32,
+}
+
+/// Lives from the partition's creation, or the broker's start, until its topic is deleted or the broker stops.
+#[derive(Debug)]
+pub struct Partition {
+    pub topic_partition: TopicPartition,
+    pub topic_id: Uuid,
+    /// Which of `log.dirs` holds it.
+    pub log_dir: usize,
+    /// Whether the journal counts this partition among those that its next checkpoint must sync.
+    dirty: AtomicBool,
+    state: Mutex<PartitionState>,
+}
+
+#[derive(Debug)]
+struct PartitionState {
+    /// `None` once the partition is deleted or closed: it answers as if it did not exist.
+    log: Option<PartitionLog>,
+    leadership: Leadership,
+    config: Arc<TopicConfig>,
+    /// Batches that wait for the journal, oldest first. LIMIT: bounded by the journal's staging space.
+    undurable: VecDeque<Undurable>,
+    /// The ticket of the newest batch in the journal.
+    last_ticket: Option<Ticket>,
+    waiters: WaiterList,
+}
+
+/// A batch that was appended and is not yet on disk.
+#[derive(Clone, Copy, Debug)]
+struct Undurable {
+    base_offset: i64,
+    next_offset: i64,
+    bytes: i64,
+}
+
+impl Partition {
+    pub fn new(
+        log: PartitionLog,
+        topic_id: Uuid,
+        log_dir: usize,
+        leadership: Leadership,
+        config: Arc<TopicConfig>,
+    ) -> Arc<Self> {
+        let topic_partition = log.topic_partition().clone();
+        let state = PartitionState {
+            log: Some(log),
+            leadership,
+            config,
+            undurable: VecDeque::new(),
+            last_ticket: None,
+            waiters: WaiterList::default(),
+        };
+        Arc::new(Self { topic_partition, topic_id, log_dir, dirty: AtomicBool::new(false), state: Mutex::new(state) })
+    }
+
+    pub fn leadership(&self) -> Leadership {
+        self.state.lock().leadership
+    }
+
+    /// Takes over what the metadata image says. A new leader epoch is noted in the log and wakes fetches.
+    pub fn set_leadership(&self, leadership: Leadership) {
+        let mut state = self.state.lock();
+        if state.leadership != leadership {
+            state.leadership = leadership;
+            state.waiters.wake_all();
+        }
+    }
+
+    /// The topic's settings. Cheap: one pointer is copied.
+    pub fn topic_config(&self) -> Arc<TopicConfig> {
+        self.state.lock().config.clone()
+    }
+
+    /// Takes effect from the next append on.
+    pub fn set_topic_config(&self, config: Arc<TopicConfig>) {
+        let mut state = self.state.lock();
+        if let Some(log) = &mut state.log {
+            log.set_config(config.log.clone());
+        }
+        state.config = config;
+    }
+
+    /// Runs `f` on the log; `None` once the partition is gone. Keep it short: appends wait meanwhile.
+    pub fn with_log<T>(&self, f: impl FnOnce(&mut PartitionLog) -> T) -> Option<T> {
+        self.state.lock().log.as_mut().map(f)
+    }
+
+    /// Takes the log away for good: fetches wake and find the partition gone.
+    pub fn take_log(&self) -> Option<PartitionLog> {
+        let mut state = self.state.lock();
+        state.waiters.wake_all();
+        state.log.take()
+    }
+
+    /// Registers a fetch, unless more is visible than `seen_upper_bound`, in which case it wakes at once.
+    pub fn register_waiter(&self, waiter: &Arc<FetchWaiter>, isolation: FetchIsolation, seen_upper_bound: i64) {
+        let mut state = self.state.lock();
+        match &state.log {
+            Some(log) if isolation.upper_bound(log) == seen_upper_bound => state.waiters.register(waiter.clone()),
+            _ => waiter.wake(),
+        }
+    }
+
+    /// True when the partition was not dirty before.
+    pub fn mark_dirty(&self) -> bool {
+        !self.dirty.swap(true, Ordering::AcqRel)
+    }
+
+    /// Must come before the flush that makes it true.
+    pub fn clear_dirty(&self) {
+        self.dirty.store(false, Ordering::Release);
+    }
+
+    /// Makes all that was appended so far durable in the segments. The files are synced outside the critical section. A
+    /// failure takes the log offline and is never tried again. A partition that is gone has nothing to flush.
+    pub fn flush(&self) -> Result<(), LogError> {
+        let Some(plan) = self.with_log(|log| log.begin_flush()).transpose()?.flatten() else { return Ok(()) };
+        let result = plan.run();
+        self.with_log(|log| log.end_flush(plan, result, crate::clock::now_ms())).transpose()?;
+        Ok(())
+    }
+
+    /// The journal has everything below `next_offset` on disk.
+    pub fn durable_up_to(&self, next_offset: i64) {
+        let mut state = self.state.lock();
+        let mut bytes = 0;
+        while let Some(oldest) = state.undurable.front().copied() {
+            if oldest.next_offset > next_offset {
+                break;
+            }
+            bytes += oldest.bytes;
+            state.undurable.pop_front();
+        }
+        state.advance_high_watermark(bytes);
+    }
+}
+
+impl PartitionState {
+    /// Raises the high watermark to the first batch that is not durable, or the log's end, and tells who waits.
+    fn advance_high_watermark(&mut self, bytes: i64) {
+        let Some(log) = &mut self.log else { return };
+        let target = self.undurable.front().map_or(log.log_end_offset(), |oldest| oldest.base_offset);
+        let before = log.high_watermark();
+        if target > before {
+            log.set_high_watermark(target);
+            self.waiters.add(bytes.max(1));
+        }
+    }
+}

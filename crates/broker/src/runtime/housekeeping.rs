@@ -1,0 +1,138 @@
+//! Periodic work: retention, checkpoint files, flushes by time, folders of deleted topics, waits that ran out. Everything
+//! that touches a disk runs on the blocking pool, one round at a time, and skips what has nothing to do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taccola_base::TopicPartition;
+use taccola_log::log_dir;
+
+use super::replicas::describe;
+use crate::broker::Broker;
+use crate::clock;
+use crate::partition::Partition;
+
+/// How often waits for the disk are looked at for their deadline.
+const DEADLINES_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until the broker stops.
+pub async fn run(broker: Arc<Broker>) {
+    let log_manager = &broker.config.log_manager;
+    let mut retention = interval(log_manager.retention_check_interval);
+    let mut recovery_points = interval(log_manager.flush_offset_checkpoint_interval);
+    let mut high_watermarks = interval(log_manager.high_watermark_checkpoint_interval);
+    let mut flush = interval(log_manager.flush_scheduler_interval.unwrap_or(Duration::from_secs(86_400)));
+    let mut deadlines = interval(DEADLINES_EVERY);
+    let mut stopping = std::pin::pin!(broker.stopping());
+    loop {
+        tokio::select! {
+            () = &mut stopping => return,
+            _ = retention.tick() => blocking(&broker, apply_retention).await,
+            _ = recovery_points.tick() => blocking(&broker, checkpoint).await,
+            _ = high_watermarks.tick() => blocking(&broker, checkpoint_high_watermarks).await,
+            _ = flush.tick() => blocking(&broker, flush_by_time).await,
+            _ = deadlines.tick() => broker.journal.wake_expired(),
+        }
+    }
+}
+
+/// The first tick comes after one period.
+fn interval(period: Duration) -> tokio::time::Interval {
+    let period = period.max(Duration::from_millis(1));
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
+async fn blocking(broker: &Arc<Broker>, work: fn(&Broker)) {
+    let broker = broker.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || work(&broker)).await {
+        tracing::error!(%error, "housekeeping");
+    }
+}
+
+fn apply_retention(broker: &Broker) {
+    let now_ms = clock::now_ms();
+    for partition in broker.partitions.all() {
+        let outcome = partition.with_log(|log| {
+            log.expire_producers(now_ms);
+            let outcome = log.apply_retention(now_ms);
+            log.purge(now_ms);
+            outcome
+        });
+        match outcome {
+            Some(Ok(outcome)) if outcome.segments_removed > 0 => tracing::info!(
+                partition = %partition.topic_partition,
+                segments = outcome.segments_removed,
+                bytes = outcome.bytes_removed,
+                "retention removed segments"
+            ),
+            Some(Err(error)) => {
+                tracing::error!(partition = %partition.topic_partition, error = describe(&error), "retention")
+            }
+            _ => {}
+        }
+    }
+    broker.purge_deleted_dirs(broker.config.log.file_delete_delay_ms);
+}
+
+/// `flush.ms` and `flush.messages` of acks that did not wait for the disk.
+fn flush_by_time(broker: &Broker) {
+    let now_ms = clock::now_ms();
+    for partition in broker.partitions.all() {
+        if partition.with_log(|log| log.flush_due(now_ms)).unwrap_or(false)
+            && let Err(error) = partition.flush()
+        {
+            tracing::error!(partition = %partition.topic_partition, error = describe(&error), "flush");
+        }
+    }
+}
+
+/// Syncs what the journal holds, then tells recovery where to begin.
+pub fn checkpoint(broker: &Broker) {
+    if let Err(reason) = broker.journal.checkpoint() {
+        broker.journal.fail(&reason);
+        return;
+    }
+    write_checkpoint(broker, log_dir::RECOVERY_POINT_CHECKPOINT, |partition| {
+        partition.with_log(|log| log.recovery_point())
+    });
+    write_log_start_offsets(broker);
+}
+
+/// Kafka lists only partitions whose log does not begin with their first segment.
+pub fn write_log_start_offsets(broker: &Broker) {
+    write_checkpoint(broker, log_dir::LOG_START_OFFSET_CHECKPOINT, |partition| {
+        partition.with_log(|log| log.log_start_offset()).filter(|offset| *offset > 0)
+    });
+}
+
+pub fn checkpoint_high_watermarks(broker: &Broker) {
+    write_checkpoint(broker, log_dir::HIGH_WATERMARK_CHECKPOINT, |partition| {
+        partition.with_log(|log| log.high_watermark())
+    });
+}
+
+/// Writes one checkpoint file per log directory; a file that would not change is left alone.
+fn write_checkpoint(broker: &Broker, file: &'static str, offset_of: impl Fn(&Partition) -> Option<i64>) {
+    let mut by_dir: Vec<HashMap<TopicPartition, i64>> = vec![HashMap::new(); broker.log_dirs.len()];
+    for partition in broker.partitions.all() {
+        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir), offset_of(&partition)) {
+            offsets.insert(partition.topic_partition.clone(), offset);
+        }
+    }
+    let mut written = broker.checkpoints_written.lock();
+    for (dir, offsets) in broker.log_dirs.iter().zip(by_dir) {
+        let key = (dir.id, file);
+        if written.get(&key) == Some(&offsets) {
+            continue;
+        }
+        match log_dir::write_offsets(&dir.path, file, &offsets) {
+            Ok(()) => {
+                written.insert(key, offsets);
+            }
+            Err(error) => tracing::error!(file, dir = %dir.path.display(), error = describe(&error), "checkpoint"),
+        }
+    }
+}

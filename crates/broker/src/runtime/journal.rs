@@ -1,0 +1,361 @@
+//! Group commit: many acknowledgements per flush, without a flusher thread.
+//!
+//! Batches are staged under the partition's lock and get a ticket. Whoever waits for a ticket and finds no flush running
+//! performs one for all that is staged, on its own thread: a single producer so pays no hand-over, and whatever arrives
+//! during a flush is the next one. When a flush ends it wakes those that it acknowledged, and one of those that it did
+//! not, who leads the next. There is no window to tune. A blocked disk blocks one worker, never the others.
+//!
+//! Invariants: tickets are given in staging order and acknowledged in that order; a partition's high watermark is raised
+//! before a ticket is; after a failed write nothing is acknowledged any more, and the broker stops.
+//! LIMIT: one frame in flight, one being filled; what does not fit waits in `overflow`, which is bounded by the memory
+//! permits of the requests that it belongs to.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use taccola_log::journal::{
+    EntryHeader, EntryKind, JournalError, JournalTail, JournalWriter, StageError, StagedFrame, Staging,
+};
+
+use crate::partition::Partition;
+
+/// A place in the order of all journaled batches. Acknowledged once everything up to it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Why a wait ended without an acknowledgement.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalWaitError {
+    #[error("the disk did not answer in time")]
+    TimedOut,
+    #[error("the journal failed: {0}")]
+    Failed(Arc<str>),
+}
+
+/// A batch for which the frame had no room.
+struct Overflow {
+    partition: Arc<Partition>,
+    base_offset: i64,
+    next_offset: i64,
+    records: Bytes,
+}
+
+/// A batch in the frame that is being filled.
+struct StagedBatch {
+    partition: Arc<Partition>,
+    next_offset: i64,
+    /// Too large for any frame: the segment itself is synced instead.
+    sync_segment: bool,
+}
+
+struct State {
+    staging: Staging,
+    staged: Vec<StagedBatch>,
+    overflow: VecDeque<Overflow>,
+    /// Last ticket given; last one whose batch is in the frame; last one acknowledged.
+    given: u64,
+    in_frame: u64,
+    durable: u64,
+    running: bool,
+    waiters: Vec<(Ticket, Waker)>,
+    failed: Option<Arc<str>>,
+    /// Partitions with batches in frames that are not released.
+    dirty: Vec<Arc<Partition>>,
+}
+
+/// Shared by all partitions and connections.
+pub struct JournalRuntime {
+    state: Mutex<State>,
+    writer: Mutex<Option<JournalWriter>>,
+    tail: Arc<JournalTail>,
+    /// Held during a checkpoint: one at a time.
+    checkpointing: Mutex<()>,
+    checkpoint_wanted: (Mutex<bool>, Condvar),
+    on_failure: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl std::fmt::Debug for JournalRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JournalRuntime").field("tail", &self.tail).finish_non_exhaustive()
+    }
+}
+
+impl JournalRuntime {
+    /// `on_failure` is called once, when the journal or a segment under it can no longer be trusted.
+    pub fn new(staging: Staging, writer: JournalWriter, on_failure: Box<dyn Fn(&str) + Send + Sync>) -> Self {
+        let state = State {
+            staging,
+            staged: Vec::new(),
+            overflow: VecDeque::new(),
+            given: 0,
+            in_frame: 0,
+            durable: 0,
+            running: false,
+            waiters: Vec::new(),
+            failed: None,
+            dirty: Vec::new(),
+        };
+        Self {
+            state: Mutex::new(state),
+            tail: writer.tail(),
+            writer: Mutex::new(Some(writer)),
+            checkpointing: Mutex::new(()),
+            checkpoint_wanted: (Mutex::new(false), Condvar::new()),
+            on_failure,
+        }
+    }
+
+    /// `Err` with the reason once the journal has failed.
+    pub fn check_healthy(&self) -> Result<(), String> {
+        self.state.lock().failed.as_ref().map_or(Ok(()), |reason| Err(reason.to_string()))
+    }
+
+    /// Takes a batch that was just appended. Called under the partition's lock, so that a partition's batches are staged
+    /// in the order of their offsets.
+    pub fn stage(&self, partition: &Arc<Partition>, base_offset: i64, next_offset: i64, records: &[u8]) -> Ticket {
+        let mut state = self.state.lock();
+        state.given += 1;
+        if !state.overflow.is_empty() || !state.stage_now(partition, base_offset, next_offset, records) {
+            let records = Bytes::copy_from_slice(records);
+            state.overflow.push_back(Overflow { partition: partition.clone(), base_offset, next_offset, records });
+        }
+        Ticket(state.given)
+    }
+
+    /// Waits until the ticket's batch is on disk. Leads a flush when there is none.
+    pub fn wait_for(&self, ticket: Ticket, timeout: Duration) -> DurableWait<'_> {
+        // Far away stands for never: an overflowing deadline cannot come anyway.
+        let deadline = Instant::now().checked_add(timeout).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
+        DurableWait { journal: self, ticket, deadline }
+    }
+
+    /// Wakes all waiters, so that those whose time is up notice. Called about once a second.
+    pub fn wake_expired(&self) {
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        for (_, waker) in waiters {
+            waker.wake();
+        }
+    }
+
+    /// Flushes what is staged, if there is something and nobody else is at it.
+    fn flush_once(&self) {
+        let Some(mut flush) = self.begin() else { return };
+        let result = self.write(&mut flush);
+        if result.is_ok() {
+            for batch in &flush.batches {
+                batch.partition.durable_up_to(batch.next_offset);
+            }
+        }
+        self.end(flush, result);
+    }
+
+    fn begin(&self) -> Option<Flush> {
+        let mut state = self.state.lock();
+        if state.running || state.failed.is_some() || state.staged.is_empty() {
+            return None;
+        }
+        let frame = state.staging.take();
+        let batches = std::mem::take(&mut state.staged);
+        let up_to = state.in_frame;
+        state.running = true;
+        state.refill();
+        Some(Flush { frame, batches, up_to })
+    }
+
+    fn write(&self, flush: &mut Flush) -> Result<(), JournalError> {
+        if let Some(frame) = &mut flush.frame {
+            let mut writer = self.writer.lock();
+            let Some(writer) = writer.as_mut() else { return Err(JournalError::Config { what: "the journal is closed" }) };
+            loop {
+                match writer.write(frame) {
+                    Err(error) if error.is_full() => self.checkpoint().map_err(|reason| JournalError::Poisoned { reason: reason.into() })?,
+                    Err(error) => return Err(error),
+                    Ok(_) => break,
+                }
+            }
+        }
+        for batch in flush.batches.iter().filter(|batch| batch.sync_segment) {
+            batch.partition.flush().map_err(|error| JournalError::Poisoned { reason: error.to_string().into() })?;
+        }
+        if self.tail.wants_checkpoint() {
+            self.request_checkpoint();
+        }
+        Ok(())
+    }
+
+    fn end(&self, flush: Flush, result: Result<(), JournalError>) {
+        let mut state = self.state.lock();
+        if let Some(frame) = flush.frame {
+            state.staging.give_back(frame);
+        }
+        state.running = false;
+        let mut woken = Vec::new();
+        match result {
+            Ok(()) => {
+                state.durable = flush.up_to;
+                let durable = Ticket(state.durable);
+                let (done, waiting) = std::mem::take(&mut state.waiters).into_iter().partition(|(ticket, _)| *ticket <= durable);
+                state.waiters = waiting;
+                woken = done;
+                if !state.staged.is_empty() && let Some(leader) = state.waiters.pop() {
+                    woken.push(leader);
+                }
+            }
+            Err(error) => {
+                drop(state);
+                self.fail(&error.to_string());
+                return;
+            }
+        }
+        drop(state);
+        for (_, waker) in woken {
+            waker.wake();
+        }
+    }
+
+    /// Ends acknowledgements for good.
+    pub fn fail(&self, reason: &str) {
+        let mut state = self.state.lock();
+        let first = state.failed.is_none();
+        state.failed.get_or_insert_with(|| reason.into());
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        for (_, waker) in waiters {
+            waker.wake();
+        }
+        if first {
+            (self.on_failure)(reason);
+        }
+    }
+
+    // -- checkpoints -------------------------------------------------------------------------------------------------
+
+    /// Syncs every segment that has journaled batches, then lets go of their frames. Blocks for the disk.
+    pub fn checkpoint(&self) -> Result<(), String> {
+        let _one_at_a_time = self.checkpointing.lock();
+        let up_to = self.tail.durable();
+        let dirty = std::mem::take(&mut self.state.lock().dirty);
+        for partition in dirty {
+            partition.clear_dirty();
+            partition.flush().map_err(|error| format!("{}: {error}", partition.topic_partition))?;
+        }
+        self.tail.release(up_to);
+        Ok(())
+    }
+
+    fn request_checkpoint(&self) {
+        *self.checkpoint_wanted.0.lock() = true;
+        self.checkpoint_wanted.1.notify_one();
+    }
+
+    /// The checkpointer's loop: a checkpoint whenever half of the ring is taken, until [`Self::close`].
+    pub fn run_checkpointer(&self) {
+        loop {
+            let mut wanted = self.checkpoint_wanted.0.lock();
+            while !*wanted {
+                self.checkpoint_wanted.1.wait(&mut wanted);
+            }
+            *wanted = false;
+            drop(wanted);
+            if self.writer.lock().is_none() {
+                return;
+            }
+            if let Err(reason) = self.checkpoint() {
+                self.fail(&reason);
+                return;
+            }
+        }
+    }
+
+    /// A clean stop, after all logs were closed: the journal is marked empty. Ends the checkpointer.
+    pub fn close(&self) -> Result<(), JournalError> {
+        let writer = self.writer.lock().take();
+        self.request_checkpoint();
+        let Some(writer) = writer else { return Ok(()) };
+        self.tail.release(self.tail.durable());
+        writer.close_clean()
+    }
+
+    pub fn used_bytes(&self) -> u64 {
+        self.tail.used_bytes()
+    }
+}
+
+/// A flush under way. `frame` is `None` when it holds only batches that no frame can.
+struct Flush {
+    frame: Option<StagedFrame>,
+    batches: Vec<StagedBatch>,
+    up_to: u64,
+}
+
+impl State {
+    /// Puts a batch into the frame; false when it has no room.
+    fn stage_now(&mut self, partition: &Arc<Partition>, base_offset: i64, next_offset: i64, records: &[u8]) -> bool {
+        let entry = EntryHeader {
+            kind: EntryKind::Append,
+            topic_id: partition.topic_id,
+            topic: &partition.topic_partition.topic,
+            partition: partition.topic_partition.partition,
+            base_offset,
+            next_offset,
+        };
+        let sync_segment = match self.staging.stage(&entry, records) {
+            Ok(_) => false,
+            Err(StageError::Full) => return false,
+            Err(StageError::TooLarge { .. } | StageError::IllFormed(_)) => true,
+        };
+        if partition.mark_dirty() {
+            self.dirty.push(partition.clone());
+        }
+        self.staged.push(StagedBatch { partition: partition.clone(), next_offset, sync_segment });
+        self.in_frame += 1;
+        true
+    }
+
+    fn refill(&mut self) {
+        while let Some(next) = self.overflow.pop_front() {
+            if !self.stage_now(&next.partition, next.base_offset, next.next_offset, &next.records) {
+                self.overflow.push_front(next);
+                return;
+            }
+        }
+    }
+}
+
+/// See [`JournalRuntime::wait_for`]. Dropping it gives up the wait, not the flush.
+pub struct DurableWait<'a> {
+    journal: &'a JournalRuntime,
+    ticket: Ticket,
+    deadline: Instant,
+}
+
+impl Future for DurableWait<'_> {
+    type Output = Result<(), JournalWaitError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut state = self.journal.state.lock();
+            if Ticket(state.durable) >= self.ticket {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(reason) = &state.failed {
+                return Poll::Ready(Err(JournalWaitError::Failed(reason.clone())));
+            }
+            if state.running || state.staged.is_empty() {
+                if Instant::now() >= self.deadline {
+                    return Poll::Ready(Err(JournalWaitError::TimedOut));
+                }
+                state.waiters.push((self.ticket, context.waker().clone()));
+                return Poll::Pending;
+            }
+            drop(state);
+            self.journal.flush_once();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A whole broker, from its settings to its stop.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use taccola_base::config::{Listener, ServerConfig, Settings};
+use taccola_net::memory::MemoryBudget;
+use taccola_net::server::{ConnectionCounts, Server, ServerLimits, bind};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::broker::Broker;
+use crate::dispatch::Dispatcher;
+use crate::runtime::housekeeping;
+use crate::startup::{self, RecoverySummary, StartError};
+
+/// Requests that are under way when the stop begins have this long.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Request memory when `queued.max.request.bytes` says nothing.
+const REQUEST_BYTES_DEFAULT: usize = 512 * 1024 * 1024;
+/// "Never" for a limit that is always there.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// A broker that serves.
+pub struct RunningBroker {
+    pub broker: Arc<Broker>,
+    /// Name and bound address of each listener.
+    pub listeners: Vec<(String, SocketAddr)>,
+    pub recovery: RecoverySummary,
+    servers: JoinSet<()>,
+    background: JoinSet<()>,
+}
+
+/// Starts a broker. When this returns it serves.
+pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBroker, StartError> {
+    // Ports first: a busy one should cost nothing.
+    let mut bound = Vec::new();
+    for listener in &config.net.listeners {
+        bound.push((listener.clone(), listen(listener, config.net.socket_listen_backlog)?));
+    }
+    let (broker, recovery) = startup::open(config, settings, &bound).await?;
+    let limits = limits(&broker.config);
+    let memory = broker.config.net.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let memory = MemoryBudget::new(memory.unwrap_or(REQUEST_BYTES_DEFAULT));
+    let counts = Arc::new(ConnectionCounts::default());
+    let service = Arc::new(Dispatcher { broker: broker.clone() });
+    let mut servers = JoinSet::new();
+    let mut listeners = Vec::new();
+    for (listener, socket) in bound {
+        let address = socket.local_addr().map_err(|source| listen_error(&listener, source))?;
+        listeners.push((listener.name.clone(), address));
+        let server = Server {
+            listener: socket,
+            listener_name: listener.name.as_str().into(),
+            service: service.clone(),
+            limits: limits.clone(),
+            memory: memory.clone(),
+            counts: counts.clone(),
+            stop: broker.stop.subscribe(),
+        };
+        servers.spawn(server.run());
+    }
+    let mut background = JoinSet::new();
+    background.spawn(housekeeping::run(broker.clone()));
+    Ok(RunningBroker { broker, listeners, recovery, servers, background })
+}
+
+impl RunningBroker {
+    /// A clean stop: listeners close, what is under way is answered, logs are flushed and closed, the journal is empty.
+    pub async fn stop(mut self) -> Result<(), StartError> {
+        let _ = self.broker.stop.send(true);
+        while self.servers.join_next().await.is_some() {}
+        while self.background.join_next().await.is_some() {}
+        startup::close(&self.broker).await
+    }
+}
+
+fn limits(config: &ServerConfig) -> ServerLimits {
+    let net = &config.net;
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    ServerLimits {
+        frame_bytes_max: net.socket_request_max_bytes,
+        idle_max: net.connections_max_idle.unwrap_or(FOREVER),
+        connections_max: count(net.max_connections),
+        connections_per_ip_max: count(net.max_connections_per_ip),
+        send_buffer_bytes: net.socket_send_buffer_bytes,
+        receive_buffer_bytes: net.socket_receive_buffer_bytes,
+        drain_max: DRAIN_MAX,
+    }
+}
+
+fn listen(listener: &Listener, backlog: u32) -> Result<TcpListener, StartError> {
+    let host = listener.host.as_deref().unwrap_or("0.0.0.0");
+    let address = (host, listener.port).to_socket_addrs().and_then(|mut addresses| {
+        addresses.next().ok_or_else(|| std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address"))
+    });
+    address
+        .and_then(|address| bind(address, i32::try_from(backlog).unwrap_or(i32::MAX)))
+        .map_err(|source| listen_error(listener, source))
+}
+
+fn listen_error(listener: &Listener, source: std::io::Error) -> StartError {
+    let host = listener.host.as_deref().unwrap_or("0.0.0.0");
+    StartError::Listen { address: format!("{}://{host}:{}", listener.name, listener.port), source }
+}

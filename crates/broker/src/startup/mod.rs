@@ -1,0 +1,308 @@
+//! From a config to a broker that serves, and back to a directory that a JVM Kafka could take over. Listeners are served
+//! last, when the broker knows at least what it knew before it stopped.
+
+pub mod dirs;
+mod recovery;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use taccola_base::config::{AcksDurability, Listener, ServerConfig, Settings};
+use taccola_base::topic::CLUSTER_METADATA_TOPIC;
+use taccola_base::{TopicPartition, Uuid, limits};
+use taccola_log::journal::{self, Journal};
+use taccola_log::{LogConfig, LogShared, PartitionLog, log_dir};
+use taccola_meta::controller::{BrokerSpec, Controller, ControllerSettings, PreviousShutdown};
+use taccola_meta::image::MetadataImage;
+use taccola_meta::image::cluster::Endpoint;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::broker::{Broker, LogDirInfo};
+use crate::clock;
+use crate::config_rules::TableRules;
+use crate::fetch::session::FetchSessionCache;
+use crate::metrics::Metrics;
+use crate::partition::{Durability, Leadership, Partition};
+use crate::partitions::PartitionTable;
+use crate::runtime::housekeeping;
+use crate::runtime::journal::JournalRuntime;
+use crate::runtime::metadata::MetadataLog;
+use crate::runtime::replicas::describe;
+use crate::topic_config::TopicConfig;
+use dirs::LogDirs;
+pub use recovery::RecoverySummary;
+use recovery::OpenedLogs;
+
+/// Why the broker does not start, in one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{0} is in use by another broker; stop it first, or give this one another log.dirs")]
+    Locked(PathBuf),
+    #[error("{0}")]
+    WrongDirectory(String),
+    #[error("cannot load the cluster metadata: {0}")]
+    Metadata(String),
+    #[error("cannot open the log of {partition}: {reason}")]
+    Log { partition: String, reason: String },
+    #[error("cannot open the journal: {0}")]
+    Journal(String),
+    #[error("cannot listen on {address}: {source}; is another process using the port? Set another one in `listeners`")]
+    Listen { address: String, source: io::Error },
+    #[error("{0}")]
+    Config(String),
+}
+
+impl StartError {
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source }
+    }
+}
+
+/// Everything up to the listeners.
+pub(crate) async fn open(
+    config: ServerConfig,
+    settings: Settings,
+    bound: &[(Listener, TcpListener)],
+) -> Result<(Arc<Broker>, RecoverySummary), StartError> {
+    let now_ms = clock::now_ms();
+    let dirs = dirs::open(&config, now_ms)?;
+    let shared = LogShared::new(limits::SEGMENT_HANDLES_MAX);
+    let base = TopicConfig::new(config.log.clone(), config.log_manager.producer_id_expiration_ms);
+    let metadata_config = Arc::new(metadata_log_config(&config));
+    let config_of = |tp: &TopicPartition| {
+        if &*tp.topic == CLUSTER_METADATA_TOPIC { metadata_config.clone() } else { base.log.clone() }
+    };
+    let opened =
+        recovery::open_logs(&dirs, config.node_id, config.taccola.journal_bytes, &shared, &config_of, now_ms)?;
+    let OpenedLogs { mut logs, journal: Journal { staging, writer }, summary } = opened;
+    let (stop, _) = watch::channel(false);
+    let journal = Arc::new(JournalRuntime::new(staging, writer, Box::new(storage_failed)));
+    spawn_checkpointer(&journal)?;
+
+    let (metadata_dir, metadata_dir_index) = metadata_dir(&config, &dirs);
+    let metadata_at = TopicPartition::new(CLUSTER_METADATA_TOPIC, 0);
+    let metadata_log = match logs.remove(&metadata_at) {
+        Some(opened) => opened.log,
+        None => PartitionLog::create(metadata_dir, metadata_at, Some(Uuid::METADATA_TOPIC_ID), metadata_config, shared.clone())
+            .map_err(|error| StartError::Metadata(describe(&error)))?,
+    };
+    let metadata_partition = Partition::new(
+        metadata_log,
+        Uuid::METADATA_TOPIC_ID,
+        metadata_dir_index,
+        Leadership { leader_id: config.node_id, leader_epoch: 0, isr_len: 1 },
+        base.clone(),
+    );
+    let durability = match config.taccola.acks_durability {
+        AcksDurability::Disk => Durability::Disk,
+        AcksDurability::Memory => Durability::PageCache,
+    };
+    let directory_id = dirs.dirs.get(metadata_dir_index).map_or(Uuid::ZERO, |dir| dir.id);
+    let metadata =
+        MetadataLog::start(metadata_partition.clone(), journal.clone(), durability, &config, directory_id).await?;
+    let image = metadata.image().clone();
+    let rules = Arc::new(TableRules::new(settings.to_map()));
+    let controller = Controller::new(controller_settings(&config), rules);
+    let broker = Arc::new(Broker {
+        node_id: config.node_id,
+        cluster_id: dirs.cluster_id.clone(),
+        log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
+        partitions: PartitionTable::default(),
+        journal,
+        log_shared: shared,
+        metrics: Metrics::default(),
+        image: ArcSwap::from_pointee(MetadataImage::default()),
+        metadata: tokio::sync::Mutex::new(metadata),
+        metadata_partition,
+        controller,
+        fetch_sessions: Mutex::new(FetchSessionCache::new(config.fetch.session_slots)),
+        deleted_dirs: Mutex::default(),
+        checkpoints_written: Mutex::default(),
+        dynamic: ArcSwap::from_pointee(config.clone()),
+        settings,
+        stop,
+        _dirs: dirs,
+        config,
+    });
+    adopt_logs(&broker, image, logs);
+    register(&broker, bound, summary.clean).await?;
+    Ok((broker, summary))
+}
+
+/// A disk that cannot be trusted any more ends the process: what it really holds is found out by starting again.
+fn storage_failed(reason: &str) {
+    tracing::error!(reason, "storage failed; nothing more is acknowledged, and the broker stops");
+    eprintln!("FATAL storage failed: {reason}. Start the broker again once the disk is well: it re-reads what is there.");
+    std::process::exit(1);
+}
+
+fn spawn_checkpointer(journal: &Arc<JournalRuntime>) -> Result<(), StartError> {
+    let journal = journal.clone();
+    std::thread::Builder::new()
+        .name("checkpointer".to_owned())
+        .spawn(move || journal.run_checkpointer())
+        .map(|_| ())
+        .map_err(|source| StartError::Config(format!("cannot start a thread: {source}")))
+}
+
+fn metadata_dir<'a>(config: &'a ServerConfig, dirs: &LogDirs) -> (&'a Path, usize) {
+    let index = dirs.dirs.iter().position(|dir| dir.path == config.metadata_log_dir).unwrap_or(0);
+    (&config.metadata_log_dir, index)
+}
+
+fn metadata_log_config(config: &ServerConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: u32::try_from(config.controller.metadata_segment_bytes).unwrap_or(u32::MAX),
+        segment_ms: config.controller.metadata_segment_ms,
+        // Snapshots decide what may go, not retention.
+        retention_ms: -1,
+        retention_bytes: -1,
+        max_message_bytes: u32::MAX,
+        ..LogConfig::default()
+    }
+}
+
+fn controller_settings(config: &ServerConfig) -> ControllerSettings {
+    ControllerSettings {
+        default_num_partitions: config.topics.num_partitions,
+        default_replication_factor: config.topics.default_replication_factor,
+        min_insync_replicas: config.log.min_insync_replicas,
+        delete_topic_enable: config.topics.delete_enable,
+    }
+}
+
+/// Gives the logs that were found to the partitions of the image; what the image does not know is set aside.
+fn adopt_logs(
+    broker: &Broker,
+    image: MetadataImage,
+    logs: std::collections::HashMap<TopicPartition, recovery::OpenedLog>,
+) {
+    broker.load_dynamic_config(&image);
+    for (at, opened) in logs {
+        let topic = image.topics.by_name(&at.topic).filter(|topic| opened.topic_id.is_none_or(|id| id == topic.id));
+        let registration = topic.and_then(|topic| topic.partition(at.partition));
+        match (topic, registration.filter(|registration| registration.has_replica(broker.node_id))) {
+            (Some(topic), Some(registration)) => {
+                let config = broker.topic_config(&image, &at.topic);
+                let leadership = crate::runtime::replicas::leadership(registration);
+                let mut log = opened.log;
+                log.set_config(config.log.clone());
+                broker.partitions.insert(Partition::new(log, topic.id, opened.log_dir, leadership, config));
+            }
+            _ => set_aside(broker, &at, opened.log_dir),
+        }
+    }
+    // Partitions of the image without a folder: created before a crash, never written.
+    let missing: Vec<_> = image
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(move |(index, registration)| (topic, *index, registration)))
+        .filter(|(topic, index, r)| r.has_replica(broker.node_id) && broker.partitions.get(&topic.name, *index).is_none())
+        .map(|(topic, index, r)| (topic.clone(), index, r.clone()))
+        .collect();
+    for (topic, index, registration) in missing {
+        broker.create_replica(&image, &topic.name, topic.id, index, &registration);
+    }
+    broker.image.store(Arc::new(image));
+}
+
+/// Renames a folder that no topic owns, as Kafka does with stray replicas, so that nobody reads it by mistake.
+fn set_aside(broker: &Broker, at: &TopicPartition, log_dir: usize) {
+    let Some(dir) = broker.log_dirs.get(log_dir) else { return };
+    let from = dir.path.join(at.to_string());
+    let to = dir.path.join(format!("{at}.{}-stray", Uuid::random().to_string().replace(['-', '_'], "")));
+    match std::fs::rename(&from, &to) {
+        Ok(()) => tracing::warn!(partition = %at, moved_to = %to.display(), "a folder of no known topic was set aside"),
+        Err(error) => tracing::error!(partition = %at, %error, "cannot set a folder of no known topic aside"),
+    }
+}
+
+/// Registers this broker under a new epoch and unfences it.
+async fn register(broker: &Arc<Broker>, bound: &[(Listener, TcpListener)], clean: bool) -> Result<(), StartError> {
+    let mut log_dirs: Vec<Uuid> = broker.log_dirs.iter().map(|dir| dir.id).collect();
+    log_dirs.sort();
+    let spec = BrokerSpec {
+        id: broker.node_id,
+        incarnation_id: Uuid::random(),
+        listeners: registered_listeners(&broker.config, bound),
+        rack: broker.config.rack.clone(),
+        log_dirs,
+    };
+    let durable = broker.config.taccola.acks_durability == AcksDurability::Disk;
+    let previous = if clean || durable { PreviousShutdown::NothingLost } else { PreviousShutdown::MayHaveLost };
+    let failed = |error: String| StartError::Metadata(error);
+    let mut metadata = broker.metadata.lock().await;
+    let next_offset = metadata.next_offset();
+    let outcome = broker.controller.register_broker(metadata.image(), &spec, previous, next_offset);
+    let outcome = outcome.map_err(|error| failed(error.message))?;
+    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
+    let outcome = broker.controller.unfence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
+    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))
+}
+
+/// What other brokers and tools are told: the advertised addresses, completed by what is bound.
+fn registered_listeners(config: &ServerConfig, bound: &[(Listener, TcpListener)]) -> Vec<Endpoint> {
+    let endpoint = |(listener, socket): &(Listener, TcpListener)| {
+        let local = socket.local_addr().ok();
+        let advertised = config.net.advertised.iter().find(|a| a.name == listener.name);
+        let host = advertised.and_then(|a| a.host.clone()).or_else(|| listener.host.clone());
+        let port = advertised.map(|a| a.port).filter(|port| *port != 0);
+        Endpoint {
+            name: listener.name.clone(),
+            host: host.unwrap_or_else(|| "localhost".to_owned()),
+            port: port.or(local.map(|local| local.port())).unwrap_or(listener.port),
+            security_protocol: listener.protocol.id(),
+        }
+    };
+    bound.iter().map(endpoint).collect()
+}
+
+/// The clean stop's last part: logs flushed and closed, checkpoints and marks written, the journal empty.
+pub(crate) async fn close(broker: &Arc<Broker>) -> Result<(), StartError> {
+    let epoch = broker.image().cluster.brokers.get(&broker.node_id).map_or(-1, |registration| registration.epoch);
+    let broker = broker.clone();
+    let closed = tokio::task::spawn_blocking(move || close_blocking(&broker, epoch)).await;
+    closed.unwrap_or_else(|error| Err(StartError::Config(error.to_string())))
+}
+
+fn close_blocking(broker: &Broker, epoch: i64) -> Result<(), StartError> {
+    housekeeping::checkpoint(broker);
+    housekeeping::checkpoint_high_watermarks(broker);
+    let mut points = vec![log_dir::Offsets::new(); broker.log_dirs.len()];
+    let mut all = broker.partitions.all();
+    all.push(broker.metadata_partition.clone());
+    for partition in all {
+        let Some(log) = partition.take_log() else { continue };
+        let failed = |error: taccola_log::LogError| StartError::Log {
+            partition: partition.topic_partition.to_string(),
+            reason: describe(&error),
+        };
+        let point = log.close(clock::now_ms()).map_err(failed)?;
+        if let Some(points) = points.get_mut(partition.log_dir) {
+            points.insert(partition.topic_partition.clone(), point);
+        }
+    }
+    broker.purge_deleted_dirs(0);
+    for (dir, points) in broker.log_dirs.iter().zip(&points) {
+        let failed = |error: taccola_log::LogError| StartError::Log {
+            partition: dir.path.display().to_string(),
+            reason: describe(&error),
+        };
+        log_dir::write_offsets(&dir.path, log_dir::RECOVERY_POINT_CHECKPOINT, points).map_err(failed)?;
+    }
+    broker.journal.close().map_err(|error| StartError::Journal(error.to_string()))?;
+    if let Some(first) = broker.log_dirs.first() {
+        journal::lower_marker(&first.path).map_err(|source| StartError::io("unmark", &first.path, source))?;
+    }
+    for dir in &broker.log_dirs {
+        log_dir::write_clean_shutdown(&dir.path, epoch)
+            .map_err(|error| StartError::Log { partition: dir.path.display().to_string(), reason: describe(&error) })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Opening the logs: what the segments hold, then what only the journal holds.
+//!
+//! After a clean stop nothing is read. Otherwise each log is scanned above its recovery point, and the journal's batches
+//! are put where the segments lack them. Above the recovery point the journal has every batch that was acknowledged as
+//! durable, so damage up there (a page that never reached the disk) is cut off and replaced from the journal; damage
+//! below it is left to quarantine.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use taccola_base::{TopicPartition, Uuid};
+use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalIdentity};
+use taccola_log::log_dir::{self, FoundPartition};
+use taccola_log::{LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport};
+
+use super::StartError;
+use super::dirs::{LogDir, LogDirs};
+
+/// A log that was found in a log directory.
+pub struct OpenedLog {
+    pub log: PartitionLog,
+    /// Index into `log.dirs`.
+    pub log_dir: usize,
+    pub topic_id: Option<Uuid>,
+}
+
+/// Everything in the log directories, open, and the journal, running.
+pub struct OpenedLogs {
+    pub logs: HashMap<TopicPartition, OpenedLog>,
+    pub journal: Journal,
+    pub summary: RecoverySummary,
+}
+
+/// What recovery did, for the log and for the first line that people read.
+#[derive(Clone, Debug, Default)]
+pub struct RecoverySummary {
+    pub clean: bool,
+    pub logs: usize,
+    pub bytes_scanned: u64,
+    pub truncated_bytes: u64,
+    pub replayed_batches: usize,
+    pub quarantined_ranges: usize,
+}
+
+type Entries = HashMap<(Uuid, i32), Vec<JournalEntry>>;
+
+/// Opens every log of every directory, replays the journal into them, and starts the journal anew.
+pub fn open_logs(
+    dirs: &LogDirs,
+    node_id: i32,
+    journal_bytes: u64,
+    shared: &Arc<LogShared>,
+    config_of: &dyn Fn(&TopicPartition) -> Arc<LogConfig>,
+    now_ms: i64,
+) -> Result<OpenedLogs, StartError> {
+    let Some(first) = dirs.dirs.first() else { return Err(StartError::Config("log.dirs names no directory".into())) };
+    let journal_error = |error: journal::JournalError| StartError::Journal(error.to_string());
+    let config = JournalConfig::in_log_dir(&first.path).size_bytes(journal_bytes);
+    let identity = JournalIdentity { cluster_id: dirs.cluster_id.clone(), node_id, directory_id: first.id };
+    let mut recovery = journal::open(config, identity).map_err(journal_error)?;
+    if let Some(damage) = recovery.damage() {
+        tracing::error!(%damage, "the journal is damaged");
+        recovery.accept_damage();
+    }
+    let mut entries: Entries = HashMap::new();
+    while let Some(frame) = recovery.next_frame().map_err(journal_error)? {
+        for entry in frame.entries {
+            entries.entry((entry.topic_id, entry.partition)).or_default().push(entry);
+        }
+    }
+    let mut summary = RecoverySummary { clean: true, ..Default::default() };
+    let mut logs = HashMap::new();
+    for (index, dir) in dirs.dirs.iter().enumerate() {
+        open_dir(dir, index, shared, config_of, &mut entries, now_ms, &mut summary, &mut logs)?;
+    }
+    for ((topic_id, partition), lost) in &entries {
+        let topic = lost.first().map_or("", |entry| entry.topic.as_str());
+        tracing::info!(topic, partition, %topic_id, batches = lost.len(), "journaled batches of a partition that is gone");
+    }
+    if !recovery.was_clean() {
+        write_recovery_points(dirs, &logs)?;
+    }
+    journal::raise_marker(&first.path).map_err(|source| StartError::io("mark", &first.path, source))?;
+    let journal = recovery.start(Uuid::random()).map_err(journal_error)?;
+    summary.logs = logs.len();
+    Ok(OpenedLogs { logs, journal, summary })
+}
+
+#[allow(clippy::too_many_arguments, reason = "one caller; the arguments are its locals")]
+fn open_dir(
+    dir: &LogDir,
+    index: usize,
+    shared: &Arc<LogShared>,
+    config_of: &dyn Fn(&TopicPartition) -> Arc<LogConfig>,
+    entries: &mut Entries,
+    now_ms: i64,
+    summary: &mut RecoverySummary,
+    logs: &mut HashMap<TopicPartition, OpenedLog>,
+) -> Result<(), StartError> {
+    let path = &dir.path;
+    let failed = |error: LogError| StartError::Log { partition: path.display().to_string(), reason: describe(&error) };
+    let scan = log_dir::scan(path, journal::MARKER_DIR).map_err(failed)?;
+    let clean = log_dir::take_clean_shutdown(path).map_err(failed)?.is_some();
+    summary.clean &= clean || scan.partitions.is_empty();
+    let recovery_points = checkpoint(path, log_dir::RECOVERY_POINT_CHECKPOINT)?;
+    let log_start_offsets = checkpoint(path, log_dir::LOG_START_OFFSET_CHECKPOINT)?;
+    for deleted in &scan.to_delete {
+        log_dir::remove_deleted_dir(deleted).map_err(failed)?;
+    }
+    for found in scan.partitions {
+        let hints = OpenHints {
+            recovery_point: recovery_points.get(&found.topic_partition).copied().unwrap_or(0),
+            log_start_offset: log_start_offsets.get(&found.topic_partition).copied().unwrap_or(0),
+            clean,
+        };
+        let journaled = found.topic_id.and_then(|id| entries.remove(&(id, found.topic_partition.partition)));
+        let opened = open_log(path, found, hints, shared, config_of, journaled.unwrap_or_default(), now_ms, summary)?;
+        logs.insert(opened.log.topic_partition().clone(), OpenedLog { log_dir: index, ..opened });
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments, reason = "one caller; the arguments are its locals")]
+fn open_log(
+    dir: &Path,
+    found: FoundPartition,
+    hints: OpenHints,
+    shared: &Arc<LogShared>,
+    config_of: &dyn Fn(&TopicPartition) -> Arc<LogConfig>,
+    journaled: Vec<JournalEntry>,
+    now_ms: i64,
+    summary: &mut RecoverySummary,
+) -> Result<OpenedLog, StartError> {
+    let partition = found.topic_partition.to_string();
+    let failed = |error: LogError| StartError::Log { partition: partition.clone(), reason: describe(&error) };
+    let config = config_of(&found.topic_partition);
+    let (mut log, report) =
+        PartitionLog::open(dir, found.topic_partition, found.topic_id, config, shared.clone(), hints, now_ms).map_err(failed)?;
+    tell(&partition, &report);
+    summary.bytes_scanned += report.bytes_scanned;
+    summary.truncated_bytes += report.truncated_bytes;
+    summary.quarantined_ranges += report.quarantined.len();
+    summary.replayed_batches += replay(&mut log, &report, hints.recovery_point, &journaled, now_ms).map_err(failed)?;
+    log.set_high_watermark(log.log_end_offset());
+    Ok(OpenedLog { log, log_dir: 0, topic_id: found.topic_id })
+}
+
+/// Puts the journal's batches where the log lacks them, and syncs it. Answers how many.
+fn replay(
+    log: &mut PartitionLog,
+    report: &RecoveryReport,
+    recovery_point: i64,
+    journaled: &[JournalEntry],
+    now_ms: i64,
+) -> Result<usize, LogError> {
+    if journaled.is_empty() {
+        return Ok(0);
+    }
+    let unsynced_damage = report.quarantined.iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
+    if let Some(first) = unsynced_damage.min() {
+        log.truncate_to(first, now_ms)?;
+    }
+    let mut replayed = 0;
+    for entry in journaled {
+        let end = log.log_end_offset();
+        if entry.kind == EntryKind::Truncate {
+            log.truncate_to(entry.base_offset, now_ms)?;
+            continue;
+        }
+        if entry.next_offset <= end {
+            continue;
+        }
+        if entry.base_offset < end {
+            log.truncate_to(entry.base_offset, now_ms)?;
+        }
+        log.append_as_is(&entry.records, now_ms).map_err(|error| LogError::BadFile {
+            path: journal::JOURNAL_FILE.into(),
+            reason: format!("offset {} of {}: {error}", entry.base_offset, log.topic_partition()),
+        })?;
+        replayed += 1;
+    }
+    log.flush(now_ms)?;
+    Ok(replayed)
+}
+
+fn tell(partition: &str, report: &RecoveryReport) {
+    if report.truncated_bytes > 0 {
+        let from = report.truncated_from_offset.unwrap_or(-1);
+        tracing::warn!(partition, bytes = report.truncated_bytes, from_offset = from, "cut off a torn tail");
+    }
+    for range in &report.quarantined {
+        tracing::error!(
+            partition,
+            first_offset = range.first_offset,
+            next_valid_offset = range.next_valid_offset,
+            bytes = range.end_position - range.start_position,
+            reason = range.reason,
+            "damaged records are quarantined"
+        );
+    }
+    for note in &report.notes {
+        tracing::info!(partition, note, "recovery");
+    }
+}
+
+fn checkpoint(dir: &Path, file: &str) -> Result<log_dir::Offsets, StartError> {
+    let read = log_dir::read_offsets(dir, file)
+        .map_err(|error| StartError::Log { partition: dir.join(file).display().to_string(), reason: describe(&error) })?;
+    if let Some(damage) = read.damaged {
+        tracing::warn!(file, damage, "a damaged checkpoint; what it does not say is found out by scanning");
+    }
+    Ok(read.offsets)
+}
+
+fn write_recovery_points(dirs: &LogDirs, logs: &HashMap<TopicPartition, OpenedLog>) -> Result<(), StartError> {
+    for (index, dir) in dirs.dirs.iter().enumerate() {
+        let of_dir = logs.values().filter(|opened| opened.log_dir == index);
+        let points = of_dir.map(|opened| (opened.log.topic_partition().clone(), opened.log.recovery_point())).collect();
+        log_dir::write_offsets(&dir.path, log_dir::RECOVERY_POINT_CHECKPOINT, &points)
+            .map_err(|error| StartError::Log { partition: dir.path.display().to_string(), reason: describe(&error) })?;
+    }
+    Ok(())
+}
+
+/// An error with its cause.
+fn describe(error: &LogError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
