@@ -73,11 +73,11 @@ impl<'a> Layers<'a> {
     pub fn lookup(&self, name: &str) -> Option<(&'a str, ConfigSource)> {
         let update = find_broker_key(name).map(|k| k.update);
         self.strongest_first().into_iter().find_map(|(source, map)| {
-            let counts = match (source, update) {
-                (ConfigSource::DynamicBroker, Some(UpdateMode::ReadOnly)) => false,
-                (ConfigSource::DynamicDefaultBroker, Some(UpdateMode::ReadOnly | UpdateMode::PerBroker)) => false,
-                _ => true,
-            };
+            let counts = !matches!(
+                (source, update),
+                (ConfigSource::DynamicBroker | ConfigSource::DynamicDefaultBroker, Some(UpdateMode::ReadOnly))
+                    | (ConfigSource::DynamicDefaultBroker, Some(UpdateMode::PerBroker))
+            );
             map.get(name).filter(|_| counts).map(|v| (v.as_str(), source))
         })
     }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+mod describe;
+pub mod docs;
 pub mod key;
 mod layers;
 mod listeners;
@@ -14,9 +16,14 @@ mod settings;
 mod suggest;
 pub mod table;
 mod topic_config;
+mod validate;
 pub mod value;
 mod view;
 
+pub use describe::{
+    ConfigEntry, ConfigSynonym, describe_broker, describe_broker_defaults, describe_client_metrics, describe_group,
+    describe_topic,
+};
 pub use key::{ConfigKey, ConfigType, Scope};
 pub use layers::{ConfigSource, Layers, find_broker_key, listener_base};
 pub use listeners::{AdvertisedListener, Listener, SecurityProtocol};
@@ -25,6 +32,10 @@ pub use server::*;
 pub use settings::{Place, Setting, Settings, SettingsError};
 pub use suggest::closest;
 pub use topic_config::{LogConfigValues, MessageTimestampType, TopicCompression};
+pub use validate::{
+    AlterOp, Alteration, CLIENT_ATTRIBUTES, ConfigRefusal, alter, is_list, parse_client_match, validate_broker_configs,
+    validate_client_metrics_configs, validate_group_configs, validate_topic_config, validate_topic_configs,
+};
 pub use view::{At, ConfigError, ConfigErrors};
 
 /// Names and values of one resource or layer, as metadata records and requests carry them.
@@ -32,3 +43,7 @@ pub type ConfigMap = BTreeMap<String, String>;
 
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod table_tests;
+#[cfg(test)]
+mod validate_tests;

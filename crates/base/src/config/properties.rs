@@ -50,8 +50,9 @@ fn logical_lines(bytes: &[u8]) -> Vec<(usize, Vec<char>)> {
             lines.push(line);
         }
     }
-    lines.extend(current);
     lines.retain(|(_, text)| !text.is_empty());
+    // Left over when the file ends right behind a backslash: as in Java, a property even if nothing precedes it.
+    lines.extend(current);
     lines
 }
 
