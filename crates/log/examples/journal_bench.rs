@@ -1,7 +1,7 @@
 //! Measures the shared journal on this machine: what one durable write costs, and how many acknowledgements group commit
 //! gives with and without a flusher thread. Producers run closed loop: stage one record, wait until it is durable, again.
 //!
-//! `cargo run --release -p taccola-log --example journal_bench -- [directory] [seconds per run] [record bytes]`
+//! `cargo run --release -p taccola-log --example journal_bench -- [directory] [seconds per run] [record bytes] [rounds]`
 //!
 //! CPU is the whole process, producers included, user and system.
 
@@ -26,40 +26,65 @@ struct Figures {
     flushes: u64,
     p50_us: f64,
     p99_us: f64,
-    max_us: f64,
 }
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let dir = PathBuf::from(args.next().unwrap_or_else(|| ".".into())).join("journal-bench");
-    let seconds: f64 = args.next().map_or(3.0, |s| s.parse().unwrap());
+    let seconds: f64 = args.next().map_or(1.0, |s| s.parse().unwrap());
     let record_bytes: usize = args.next().map_or(200, |s| s.parse().unwrap());
+    let rounds: usize = args.next().map_or(5, |s| s.parse().unwrap());
     std::fs::create_dir_all(&dir).unwrap();
     for direct_io in [DirectIo::Auto, DirectIo::Off] {
         for bytes in [200, 4_000, 65_000, 1_000_000] {
             single_writes(&dir, direct_io, bytes);
         }
     }
-    for round in 1..=2 {
+    let mut results: Vec<(String, Vec<Figures>)> = Vec::new();
+    for _ in 0..rounds {
+        let mut at = 0;
         for direct_io in [DirectIo::Auto, DirectIo::Off] {
             for producers in [1, 8, 64] {
                 for dedicated in [false, true] {
-                    let f = group_commit(&dir, direct_io, producers, dedicated, seconds, record_bytes);
-                    println!(
-                        "round {round} {direct_io:?} {producers:3} producers {:9} {:8.0} acks/s {:6.1} acks/flush  p50 {:7.0} p99 {:7.0} max {:7.0} us  cpu {:5.1} us/ack",
-                        if dedicated { "flusher" } else { "inline" },
-                        f.acks as f64 / f.seconds,
-                        f.acks as f64 / f.flushes as f64,
-                        f.p50_us,
-                        f.p99_us,
-                        f.max_us,
-                        f.cpu_seconds * 1e6 / f.acks as f64,
-                    );
+                    let figures = group_commit(&dir, direct_io, producers, dedicated, seconds, record_bytes);
+                    if results.len() == at {
+                        let who = if dedicated { "flusher" } else { "inline" };
+                        results.push((format!("{direct_io:?} {producers:2} producers, {who:7}"), Vec::new()));
+                    }
+                    results[at].1.push(figures);
+                    at += 1;
                 }
             }
         }
     }
+    println!("medians of {rounds} interleaved runs of {seconds} s; in brackets the best");
+    for (name, runs) in &results {
+        report(name, runs);
+    }
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn report(name: &str, runs: &[Figures]) {
+    let sorted = |figure: fn(&Figures) -> f64| {
+        let mut all: Vec<f64> = runs.iter().map(figure).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let median = |figure| sorted(figure)[runs.len() / 2];
+    let rate: fn(&Figures) -> f64 = |f| f.acks as f64 / f.seconds;
+    let cpu: fn(&Figures) -> f64 = |f| f.cpu_seconds * 1e6 / f.acks as f64;
+    println!(
+        "{name} {:8.0} ({:8.0}) acks/s {:5.1} acks/flush  p50 {:6.0} ({:5.0}) p99 {:6.0} ({:5.0}) us  cpu {:5.1} ({:4.1}) us/ack",
+        median(rate),
+        sorted(rate)[runs.len() - 1],
+        median(|f| f.acks as f64 / f.flushes as f64),
+        median(|f| f.p50_us),
+        sorted(|f| f.p50_us)[0],
+        median(|f| f.p99_us),
+        sorted(|f| f.p99_us)[0],
+        median(cpu),
+        sorted(cpu)[0],
+    );
 }
 
 fn journal(dir: &Path, direct_io: DirectIo) -> Journal {
@@ -182,7 +207,7 @@ fn group_commit(
     if let Some(flusher) = flusher {
         flusher.join().unwrap();
     }
-    let (p50_us, p99_us, max_us) = quantiles(&mut latencies);
+    let (p50_us, p99_us, _) = quantiles(&mut latencies);
     Figures {
         acks: latencies.len(),
         seconds: elapsed,
@@ -190,7 +215,6 @@ fn group_commit(
         flushes: group.tail().durable().0,
         p50_us,
         p99_us,
-        max_us,
     }
 }
 
