@@ -1,5 +1,6 @@
 //! Java's properties syntax: comments, continuation lines, escapes, `=`, `:` or white space between key and value.
 //! Answers to `java.util.Properties.load`: bytes are ISO 8859-1, a key that comes again replaces the earlier one.
+//! The one difference: a file that ends behind a lone backslash has no property without key and value at its end.
 
 /// One key and value, and the number of the line, from 1, on which the key begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,9 @@ fn logical_lines(bytes: &[u8]) -> Vec<(usize, Vec<char>)> {
     let mut current: Option<(usize, Vec<char>)> = None;
     for (number, natural) in natural_lines(bytes).enumerate() {
         let mut chars = natural.iter().map(|b| char::from(*b)).skip_while(|c| is_blank(*c)).peekable();
-        if current.is_none() && matches!(chars.peek(), None | Some('#' | '!')) {
+        let is_new = current.as_ref().is_none_or(|(_, text)| text.is_empty());
+        if is_new && matches!(chars.peek(), None | Some('#' | '!')) {
+            current = None;
             continue;
         }
         let (_, text) = current.get_or_insert_with(|| (number + 1, Vec::new()));
@@ -50,9 +53,8 @@ fn logical_lines(bytes: &[u8]) -> Vec<(usize, Vec<char>)> {
             lines.push(line);
         }
     }
-    lines.retain(|(_, text)| !text.is_empty());
-    // Left over when the file ends right behind a backslash: as in Java, a property even if nothing precedes it.
     lines.extend(current);
+    lines.retain(|(_, text)| !text.is_empty());
     lines
 }
 
