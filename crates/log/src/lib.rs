@@ -3,16 +3,30 @@
 //! A [`PartitionLog`] is a plain struct: no thread, no lock, no clock. Its owner serialises `&mut` calls, passes the
 //! time in, and runs [`ReadSlice::read`] and [`FlushPlan::run`] outside its own critical section.
 
+pub mod checkpoint;
 mod config;
+mod epoch_cache;
 mod error;
+mod file;
+mod index;
+pub mod journal;
 pub mod log_dir;
 mod partition_log;
+mod producer_state;
+mod scan;
+mod segment;
 mod shared;
+mod txn_index;
 
 pub use config::LogConfig;
 pub use error::{AppendError, LogError, ReadError};
+pub use file::{BufferedIo, SegmentFile, SegmentIo};
+pub use index::{parse_offset_index, parse_time_index};
 pub use partition_log::{
-    AbortedTxn, AppendContext, AppendOrigin, Appended, EpochEndOffset, FlushPlan, Offset, OffsetForTimestamp, OpenHints,
-    PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport, RetentionOutcome, TimestampQuery,
+    AbortedTxn, AppendContext, AppendOrigin, Appended, EpochEndOffset, FlushPlan, Offset, OffsetForTimestamp,
+    OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport, RetentionOutcome,
+    TimestampQuery, parse_quarantine,
 };
+pub use producer_state::parse_snapshot;
 pub use shared::LogShared;
+pub use txn_index::parse as parse_txn_index;

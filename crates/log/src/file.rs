@@ -1,0 +1,154 @@
+//! The one way from a log to the disk: [`SegmentIo`] opens files, [`SegmentFile`] reads, writes and flushes one.
+//!
+//! How bytes reach the disk is tuned here and nowhere else, and tests put files that fail behind the same traits.
+//! Positions and lengths are bytes. Nothing here retries a failed flush.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+
+/// One open file.
+pub trait SegmentFile: Send + Sync + fmt::Debug {
+    /// Writes all of `bytes` at `position`, growing the file.
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// Fills `out` from `position`; answers how many bytes there were, fewer only at the end of the file.
+    fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Appends at most `length` bytes from `position` to `out`, fewer only at the end of the file.
+    fn read_onto(&self, out: &mut Vec<u8>, position: u64, length: usize) -> io::Result<()>;
+    /// Makes content and length durable (fdatasync).
+    fn sync(&self) -> io::Result<()>;
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    fn len(&self) -> io::Result<u64>;
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reserves space up to `length` and sets the file's length to it; doing nothing is allowed.
+    fn preallocate(&self, length: u64) -> io::Result<()>;
+}
+
+/// Opens files and flushes folders.
+pub trait SegmentIo: Send + Sync + fmt::Debug {
+    /// For reading and writing; `create` makes the file if it is not there.
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn SegmentFile>>;
+    /// Makes the folder's entries durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Plain files through the page cache.
+#[derive(Debug, Default)]
+pub struct BufferedIo;
+
+impl SegmentIo for BufferedIo {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
+        Ok(Arc::new(BufferedFile { file }))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        sync_dir(path)
+    }
+}
+
+#[derive(Debug)]
+struct BufferedFile {
+    file: File,
+}
+
+impl SegmentFile for BufferedFile {
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, position)
+    }
+
+    fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, position + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn read_onto(&self, out: &mut Vec<u8>, position: u64, length: usize) -> io::Result<()> {
+        let start = out.len();
+        let end = start.saturating_add(length);
+        out.try_reserve_exact(length).map_err(io::Error::other)?;
+        while out.len() < end {
+            let at = position + (out.len() - start) as u64;
+            match rustix::io::pread(&self.file, spare_capacity(out), at) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e == rustix::io::Errno::INTR => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        out.truncate(end);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+}
+
+/// Makes the folder's entries durable.
+pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Replaces a small file so that a crash leaves the old or the new content: written to `<path>.tmp`, flushed, renamed,
+/// folder flushed.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = Path::new(&temporary);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(temporary)?;
+    file.write_all_at(content, 0)?;
+    file.sync_data()?;
+    drop(file);
+    std::fs::rename(temporary, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Reads a small file, at most `limit` bytes of it; `None` when it is not there. A larger file is an error.
+pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if file.metadata()?.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "file is larger than its kind can be"));
+    }
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, limit), &mut content)?;
+    Ok(Some(content))
+}
+
+/// Unlinks a file; one that is not there is fine.
+pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,338 @@
+//! One partition's log: segments, indexes, producer state and leader epochs as one. Answers to Kafka's `UnifiedLog` and
+//! `LocalLog`.
+//!
+//! INVARIANTS
+//! - `segments` is never empty, sorted by base offset; the last one is active, alone is written to, and its base offset is
+//!   at most `log_end_offset`.
+//! - `log_start_offset <= high_watermark <= log_end_offset`, `recovery_point <= log_end_offset`.
+//! - A batch is in the log (below `log_end_offset`) only after all its bytes were handed to the file system.
+//! - Once `offline` is set nothing is written or read any more.
+//!
+//! What can be read again from disk is read when it is first needed (`producers`, `epochs`, `active`, each segment's
+//! indexes), so that a log which nobody uses costs about a kilobyte.
+
+mod append;
+mod flush;
+mod lookup;
+mod open;
+mod read;
+mod recover;
+mod shrink;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use taccola_base::{TopicPartition, Uuid};
+
+use crate::config::LogConfig;
+use crate::epoch_cache::EpochCache;
+use crate::error::{AppendError, LogError};
+use crate::producer_state::ProducerState;
+use crate::segment::Segment;
+use crate::shared::LogShared;
+
+pub use flush::FlushPlan;
+pub use open::parse_quarantine;
+pub use read::ReadSlice;
+pub use types::*;
+
+/// Recent batches of the active segment whose position is kept in memory, for readers at the tail.
+const RECENT_BATCHES: usize = 8;
+
+/// What only a log that is appended to needs.
+#[derive(Debug)]
+struct ActiveState {
+    /// `(base offset, position)` of the latest batches, a ring; unused places hold `i64::MAX`.
+    recent: [(i64, u32); RECENT_BATCHES],
+    recent_next: usize,
+    bytes_since_index: u64,
+    /// Max timestamp of the segment's first batch; `None` while the segment is empty.
+    first_timestamp: Option<i64>,
+    created_ms: i64,
+    /// The jitter of this segment, already bounded by `segment.jitter.ms`.
+    jitter_ms: i64,
+    preallocated: bool,
+}
+
+impl ActiveState {
+    fn new(now_ms: i64, jitter_ms: i64) -> Self {
+        Self {
+            recent: [(i64::MAX, 0); RECENT_BATCHES],
+            recent_next: 0,
+            bytes_since_index: 0,
+            first_timestamp: None,
+            created_ms: now_ms,
+            jitter_ms,
+            preallocated: false,
+        }
+    }
+
+    fn note_batch(&mut self, base_offset: i64, position: u64) {
+        if let Some(place) = self.recent.get_mut(self.recent_next) {
+            *place = (base_offset, u32::try_from(position).unwrap_or(u32::MAX));
+        }
+        self.recent_next = (self.recent_next + 1) % RECENT_BATCHES;
+    }
+
+    /// The latest remembered batch that begins at or before `offset`.
+    fn recent_position(&self, offset: i64) -> Option<u64> {
+        let known = self.recent.iter().filter(|(base, _)| *base <= offset);
+        known.max_by_key(|(base, _)| *base).map(|(_, position)| u64::from(*position))
+    }
+}
+
+/// A removed segment's file, to be unlinked when its time has come.
+#[derive(Debug)]
+struct PendingRemoval {
+    path: PathBuf,
+    due_ms: i64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct PartitionLog {
+    topic_partition: TopicPartition,
+    topic_id: Option<Uuid>,
+    dir: PathBuf,
+    config: Arc<LogConfig>,
+    shared: Arc<LogShared>,
+    segments: Vec<Segment>,
+    log_start_offset: i64,
+    log_end_offset: i64,
+    high_watermark: i64,
+    recovery_point: i64,
+    /// When the log was opened; producers idle since long before are not loaded.
+    opened_ms: i64,
+    last_flush_ms: i64,
+    active: Option<Box<ActiveState>>,
+    producers: OnceLock<Box<ProducerState>>,
+    epochs: OnceLock<Box<EpochCache>>,
+    /// Offsets of the producer snapshots on disk, rising.
+    snapshots: Vec<i64>,
+    /// Snapshots written since the last flush.
+    unsynced_snapshots: Vec<i64>,
+    dir_dirty: bool,
+    flush_running: bool,
+    offline: Option<Box<str>>,
+    quarantined: Vec<QuarantinedRange>,
+    removals: Vec<PendingRemoval>,
+    /// Upper end of what the last retention check found old enough; see `apply_retention`.
+    expired_before: i64,
+    late_reports: Vec<RecoveryReport>,
+}
+
+impl PartitionLog {
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.topic_partition
+    }
+
+    pub fn topic_id(&self) -> Option<Uuid> {
+        self.topic_id
+    }
+
+    pub fn config(&self) -> &Arc<LogConfig> {
+        &self.config
+    }
+
+    /// Takes effect from the next append on.
+    pub fn set_config(&mut self, config: Arc<LogConfig>) {
+        self.config = config;
+    }
+
+    /// The partition's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Why the log answers no more, if so.
+    pub fn offline_reason(&self) -> Option<&str> {
+        self.offline.as_deref()
+    }
+
+    pub fn log_start_offset(&self) -> Offset {
+        self.log_start_offset
+    }
+
+    /// The next offset to be given out.
+    pub fn log_end_offset(&self) -> Offset {
+        self.log_end_offset
+    }
+
+    /// All below is on disk, as far as this log was told.
+    pub fn recovery_point(&self) -> Offset {
+        self.recovery_point
+    }
+
+    /// The broker's high watermark, exclusive. Kept here because the last stable offset follows it. Never lowered below
+    /// the log start offset, nor raised above the log end offset; answers what it is now.
+    pub fn set_high_watermark(&mut self, offset: Offset) -> Offset {
+        self.high_watermark = offset.clamp(self.log_start_offset, self.log_end_offset);
+        if let Some(producers) = self.producers.get_mut() {
+            producers.high_watermark_moved(self.high_watermark);
+        }
+        self.high_watermark
+    }
+
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// Bound for read_committed, exclusive: the start of the first transaction that is open, or whose marker is not yet
+    /// below the high watermark; else the high watermark.
+    pub fn last_stable_offset(&self) -> Offset {
+        let unstable = self.first_unstable_offset().unwrap_or(self.high_watermark);
+        unstable.min(self.high_watermark)
+    }
+
+    /// Start of the first open (or not yet replicated) transaction, at least the log start offset.
+    pub fn first_unstable_offset(&self) -> Option<Offset> {
+        self.producers().first_unstable_offset().map(|offset| offset.max(self.log_start_offset))
+    }
+
+    /// Bytes of all segments.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Damaged ranges that are kept on disk and answer [`ReadError::CorruptRecord`](crate::ReadError::CorruptRecord).
+    pub fn quarantined(&self) -> &[QuarantinedRange] {
+        &self.quarantined
+    }
+
+    /// Reports of repairs that were made after opening: a log stopped cleanly is looked at when it is first used.
+    pub fn take_late_reports(&mut self) -> Vec<RecoveryReport> {
+        std::mem::take(&mut self.late_reports)
+    }
+
+    // -- leader epochs -----------------------------------------------------------------------------------------------
+
+    /// Latest leader epoch in the log.
+    pub fn latest_leader_epoch(&self) -> Option<i32> {
+        self.epochs().latest()
+    }
+
+    pub fn epoch_for_offset(&self, offset: Offset) -> Option<i32> {
+        self.epochs().for_offset(offset)
+    }
+
+    /// Largest epoch at or below `leader_epoch` that the log holds, and where it ends (exclusive).
+    pub fn epoch_end_offset(&self, leader_epoch: i32) -> EpochEndOffset {
+        self.epochs().end_offset(leader_epoch, self.log_end_offset)
+    }
+
+    /// A leader's first act in a new epoch: the epoch begins at `start_offset`, the log end offset.
+    pub fn assign_epoch_start(&mut self, leader_epoch: i32, start_offset: Offset) -> Result<(), LogError> {
+        self.check_online()?;
+        self.epochs_mut().assign(leader_epoch, start_offset);
+        Ok(())
+    }
+
+    // -- producers ---------------------------------------------------------------------------------------------------
+
+    /// The rows of DescribeProducers, by producer id.
+    pub fn producer_summaries(&self) -> Vec<ProducerSummary> {
+        self.producers().summaries()
+    }
+
+    /// Start offset of the producer's open transaction at this epoch (KIP-890 verification asks for it).
+    pub fn ongoing_txn(&self, producer_id: i64, producer_epoch: i16) -> Option<Offset> {
+        self.producers().ongoing_txn(producer_id, producer_epoch)
+    }
+
+    /// The producer's current epoch, if the log knows the producer.
+    pub fn producer_epoch(&self, producer_id: i64) -> Option<i16> {
+        self.producers().epoch_of(producer_id)
+    }
+
+    /// Forgets producers idle for `producer.id.expiration.ms`; answers how many. Does not load what was not needed yet.
+    pub fn expire_producers(&mut self, now_ms: i64) -> usize {
+        let expiration_ms = self.config.producer_id_expiration_ms;
+        self.producers.get_mut().map_or(0, |producers| producers.expire(now_ms, expiration_ms))
+    }
+
+    fn producers(&self) -> &ProducerState {
+        self.producers.get_or_init(|| Box::new(self.load_producers(self.log_end_offset)))
+    }
+
+    fn producers_mut(&mut self) -> &mut ProducerState {
+        self.producers();
+        match self.producers.get_mut() {
+            Some(producers) => producers,
+            None => unreachable!("set by the line before"),
+        }
+    }
+
+    fn epochs(&self) -> &EpochCache {
+        self.epochs.get_or_init(|| Box::new(self.load_epochs()))
+    }
+
+    fn epochs_mut(&mut self) -> &mut EpochCache {
+        self.epochs();
+        match self.epochs.get_mut() {
+            Some(epochs) => epochs,
+            None => unreachable!("set by the line before"),
+        }
+    }
+
+    // -- shared helpers ----------------------------------------------------------------------------------------------
+
+    fn check_online(&self) -> Result<(), LogError> {
+        match &self.offline {
+            Some(reason) => {
+                Err(LogError::Offline { log: self.topic_partition.to_string(), reason: reason.to_string() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the log offline for good and passes the error on.
+    fn go_offline(&mut self, error: LogError) -> LogError {
+        if self.offline.is_none() {
+            let mut reason = error.to_string();
+            if let Some(source) = std::error::Error::source(&error) {
+                reason = format!("{reason}: {source}");
+            }
+            tracing::error!(log = %self.topic_partition, %reason, "log is offline");
+            self.offline = Some(reason.into());
+        }
+        error
+    }
+
+    /// Index of the segment that would hold `offset`: the last one that begins at or before it, else the first.
+    fn segment_index(&self, offset: i64) -> usize {
+        self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
+    }
+
+    /// Where segment `index` ends, exclusive.
+    fn segment_end(&self, index: usize) -> i64 {
+        self.segments.get(index + 1).map_or(self.log_end_offset, |next| next.base_offset)
+    }
+
+    fn active_segment(&self) -> &Segment {
+        match self.segments.last() {
+            Some(segment) => segment,
+            None => unreachable!("a log has at least one segment"),
+        }
+    }
+}
+
+impl From<taccola_wire::batch::BatchError> for AppendError {
+    fn from(error: taccola_wire::batch::BatchError) -> Self {
+        Self::Malformed { reason: error.to_string() }
+    }
+}
+
+impl Drop for PartitionLog {
+    fn drop(&mut self) {
+        for segment in &self.segments {
+            segment.close_handles(&self.shared);
+        }
+    }
+}

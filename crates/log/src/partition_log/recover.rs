@@ -1,0 +1,382 @@
+//! Recovery after a stop that was not clean: the segments from the recovery point on are read in full, their derived files
+//! made anew, and damage is either cut off (a torn tail, with nothing valid behind, beyond what was flushed) or kept and
+//! named. Answers to Kafka's `LogSegment.recover` and `LogLoader.recoverLog`, except that Kafka cuts off at the first bad
+//! batch and loses what is good behind it.
+
+use std::sync::OnceLock;
+
+use taccola_wire::batch::BatchHeader;
+
+use super::PartitionLog;
+use super::types::{Offset, QuarantinedRange, RecoveryReport};
+use crate::error::LogError;
+use crate::file::{SegmentFile, remove_if_exists};
+use crate::producer_state::marker_of;
+use crate::scan::{Bounds, Resync, Scanner, Step, resync};
+use crate::segment::{Kind, MaxTimestamp, Segment, segment_path};
+
+/// Where the scan of one segment begins.
+struct ScanStart {
+    position: u64,
+    /// Base offset of the first batch to check: all index entries before it are kept.
+    offset: Offset,
+}
+
+/// State of one segment's scan.
+struct Scan<'r> {
+    /// Offsets below were flushed.
+    synced_to: Offset,
+    is_last: bool,
+    /// Last offsets in the segment are below this.
+    limit: Offset,
+    bytes_since_index: u64,
+    report: &'r mut RecoveryReport,
+}
+
+impl PartitionLog {
+    /// Reads the log from `from` on. `synced_to` is what was known to be on disk: if less than that is there, the rest is
+    /// reported as lost. Sets the log end offset.
+    pub(super) fn recover(
+        &mut self,
+        from: Offset,
+        synced_to: Offset,
+        now_ms: i64,
+        report: &mut RecoveryReport,
+    ) -> Result<(), LogError> {
+        self.active = None;
+        self.log_end_offset = i64::MAX;
+        let first_index = self.segment_index(from);
+        let start = match self.segments.get(first_index) {
+            Some(segment) => self.scan_start(first_index, segment, from)?,
+            None => return Ok(()),
+        };
+        let quarantined_before = self.quarantined.len();
+        let first_base = self.segments.get(first_index).map_or(0, |segment| segment.base_offset);
+        self.quarantined.retain(|range| range.segment_base_offset < first_base || range.end_position <= start.position);
+        // What is not yet checked is replayed without a check only up to where checking begins.
+        let mut state = self.load_producers(start.offset);
+        state.high_watermark_moved(i64::MAX);
+        self.producers = OnceLock::from(Box::new(state));
+        let mut epochs = self.load_epochs();
+        epochs.truncate_from_end(start.offset);
+        self.epochs = OnceLock::from(Box::new(epochs));
+        let mut end = start.offset;
+        let last = self.segments.len().saturating_sub(1);
+        for i in first_index..=last {
+            let base = self.segments.get(i).map_or(0, |segment| segment.base_offset);
+            let from = if i == first_index { ScanStart { ..start } } else { ScanStart { position: 0, offset: base } };
+            self.log_end_offset = i64::MAX;
+            end = self.scan_segment(i, from, synced_to, report)?;
+            report.segments_scanned += 1;
+        }
+        self.log_end_offset = end;
+        self.finish_recovery(end, now_ms, quarantined_before, report)
+    }
+
+    /// Recovers the active segment alone, from its beginning; its end was believed and turned out to be wrong.
+    pub(super) fn recover_active(&mut self, now_ms: i64, report: &mut RecoveryReport) -> Result<(), LogError> {
+        let believed = self.log_end_offset;
+        let base = self.active_segment().base_offset;
+        let path = self.active_segment().path(&self.dir, Kind::Log);
+        let length = self
+            .active_segment()
+            .open(&self.shared, &self.dir, Kind::Log)?
+            .len()
+            .map_err(|e| LogError::io("stat", path, e))?;
+        if let Some(segment) = self.segments.last_mut() {
+            segment.size = length;
+            segment.index_suspect.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.recover(base, believed, now_ms, report)?;
+        self.high_watermark = self.high_watermark.min(self.log_end_offset);
+        self.recovery_point = self.recovery_point.min(self.log_end_offset);
+        match self.load_active(now_ms)? {
+            Some(active) => {
+                self.active = Some(active);
+                Ok(())
+            }
+            None => {
+                let path = self.active_segment().path(&self.dir, Kind::Log);
+                Err(self.go_offline(LogError::BadFile { path, reason: "not readable after its recovery".to_owned() }))
+            }
+        }
+    }
+
+    /// The last index entry below `from` that the log confirms; the segment's beginning when there is none, or when
+    /// another derived file of the segment cannot be trusted.
+    fn scan_start(&self, index: usize, segment: &Segment, from: Offset) -> Result<ScanStart, LogError> {
+        let beginning = ScanStart { position: 0, offset: segment.base_offset };
+        let txns_are_sane = match self.shared.open_once(&segment.path(&self.dir, Kind::TxnIndex), false) {
+            Ok(file) => crate::txn_index::read(&*file).is_ok_and(|(_, sane)| sane),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        let quarantined = self.quarantined.iter().any(|range| range.segment_base_offset == segment.base_offset);
+        if from <= segment.base_offset || segment.size == 0 || !txns_are_sane || quarantined {
+            return Ok(beginning);
+        }
+        let hint = segment.locate(&self.shared, &self.dir, from - 1)?;
+        let Some(last_offset) = hint.last_offset else { return Ok(beginning) };
+        let log = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        let bounds = Bounds { offset_min: segment.base_offset, offset_end: self.segment_end(index) };
+        let step = Scanner::new(&*log, hint.position, segment.size).peek_checked(bounds);
+        match step.map_err(|e| LogError::io("read", segment.path(&self.dir, Kind::Log), e))? {
+            Step::Batch(header) if header.last_offset() == last_offset => {
+                Ok(ScanStart { position: hint.position, offset: header.base_offset })
+            }
+            _ => Ok(beginning),
+        }
+    }
+
+    /// Checks a segment's batches and makes its derived files anew; answers where it ends.
+    fn scan_segment(
+        &mut self,
+        index: usize,
+        start: ScanStart,
+        synced_to: Offset,
+        report: &mut RecoveryReport,
+    ) -> Result<Offset, LogError> {
+        let is_last = index + 1 == self.segments.len();
+        let limit = self.segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(start.offset) };
+        let path = segment.path(&self.dir, Kind::Log);
+        let io_error = |e| LogError::io("read", &path, e);
+        let file = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        segment.size = file.len().map_err(io_error)?;
+        segment.unchecked_below = start.position;
+        segment.forget_max_timestamp();
+        segment.set_max_timestamp(MaxTimestamp::NONE);
+        if start.position == 0 {
+            segment.reset_indexes(&self.shared, &self.dir)?;
+            report.indexes_rebuilt += 1;
+        } else {
+            segment.truncate_indexes(&self.shared, &self.dir, start.position, start.offset)?;
+            segment.restore_max_timestamp(&self.shared, &self.dir)?;
+        }
+        self.truncate_txn_index(index, start.offset)?;
+        let end = self.segments.get(index).map_or(0, |segment| segment.size);
+        let mut scanner = Scanner::new(&*file, start.position, end);
+        let mut bounds = Bounds { offset_min: start.offset, offset_end: limit };
+        let mut scan = Scan { synced_to, is_last, limit, bytes_since_index: 0, report };
+        loop {
+            let step = scanner.peek_checked(bounds).map_err(io_error)?;
+            let step = match step {
+                Step::Batch(header) => self.judge_gap(&mut scanner, header, bounds, is_last).map_err(io_error)?,
+                other => other,
+            };
+            match step {
+                Step::Batch(header) => {
+                    self.note_scanned(index, &mut scanner, &header, &mut scan).map_err(io_error)??;
+                    bounds.offset_min = header.next_offset();
+                    scanner.advance(&header);
+                }
+                Step::End => {
+                    self.note_missing(index, &mut bounds, scanner.position(), &mut scan);
+                    break;
+                }
+                Step::Bad(reason) => {
+                    let go_on =
+                        self.handle_damage(index, &*file, scanner.position(), end, &mut bounds, reason, &mut scan)?;
+                    match go_on {
+                        Some(position) => scanner.seek(position),
+                        None => break,
+                    }
+                }
+            }
+        }
+        scan.report.bytes_scanned += scanner.position().saturating_sub(start.position);
+        if let Some(segment) = self.segments.get_mut(index) {
+            segment.push_time_entry();
+            segment.write_indexes(&self.shared, &self.dir)?;
+            segment.log_dirty = true;
+            segment.index_dirty = true;
+        }
+        Ok(bounds.offset_min)
+    }
+
+    /// A base offset stands outside of its batch's checksum. A batch that leaves a gap before it but runs into the next
+    /// one is damaged there, and so is one that leaves a gap at the end of a log that was never compacted.
+    fn judge_gap(
+        &self,
+        scanner: &mut Scanner<'_>,
+        header: BatchHeader,
+        bounds: Bounds,
+        is_last: bool,
+    ) -> std::io::Result<Step> {
+        if header.base_offset == bounds.offset_min {
+            return Ok(Step::Batch(header));
+        }
+        let here = scanner.position();
+        scanner.advance(&header);
+        let behind = scanner.peek(Bounds { offset_min: i64::MIN, offset_end: i64::MAX });
+        scanner.seek(here);
+        let contradicted = match behind? {
+            Step::Batch(behind) => behind.base_offset < header.next_offset(),
+            Step::End => is_last && !self.config.cleanup_compact,
+            Step::Bad(_) => false,
+        };
+        if !contradicted {
+            return Ok(Step::Batch(header));
+        }
+        let (found, expected) = (header.base_offset, bounds.offset_min);
+        Ok(Step::Bad(format!("base offset {found} where {expected} is next, against the batches around")))
+    }
+
+    fn note_scanned(
+        &mut self,
+        index: usize,
+        scanner: &mut Scanner<'_>,
+        header: &BatchHeader,
+        scan: &mut Scan<'_>,
+    ) -> std::io::Result<Result<(), LogError>> {
+        let interval = u64::from(self.config.index_interval_bytes);
+        let position = scanner.position();
+        let marker = if header.is_control() { marker_of(header, scanner.bytes(header)?) } else { None };
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(Ok(())) };
+        segment.note_timestamp(header);
+        if scan.bytes_since_index > interval {
+            scan.bytes_since_index = 0;
+            if let Err(e) = segment.index_batch(&self.shared, &self.dir, header, position) {
+                return Ok(Err(e));
+            }
+        }
+        scan.bytes_since_index += header.size_bytes() as u64;
+        self.epochs_mut().assign(header.partition_leader_epoch, header.base_offset);
+        if header.has_producer_id() {
+            return Ok(self.update_producers(header, marker.as_ref()));
+        }
+        Ok(Ok(()))
+    }
+
+    /// The segment's file ended; names what must have been there.
+    fn note_missing(&mut self, index: usize, bounds: &mut Bounds, position: u64, scan: &mut Scan<'_>) {
+        let expected = bounds.offset_min;
+        let plausible = self
+            .segments
+            .get(index)
+            .is_some_and(|segment| scan.synced_to.saturating_sub(segment.base_offset) <= i64::from(i32::MAX));
+        let next = if scan.is_last {
+            scan.synced_to
+        } else if self.config.cleanup_compact {
+            expected
+        } else {
+            scan.limit
+        };
+        if next <= expected {
+            return;
+        }
+        if scan.is_last && !plausible {
+            let note =
+                format!("recovery point {} is far above the log end offset {expected}; not used", scan.synced_to);
+            scan.report.notes.push(note);
+            return;
+        }
+        self.quarantine(index, position..position, expected..next, "the file ends before".to_owned(), scan);
+        bounds.offset_min = next;
+    }
+
+    /// Decides about bytes at `position` that are no batch. Answers where to go on, or `None` when nothing is left.
+    #[allow(clippy::too_many_arguments)]
+    fn handle_damage(
+        &mut self,
+        index: usize,
+        file: &dyn SegmentFile,
+        position: u64,
+        end: u64,
+        bounds: &mut Bounds,
+        reason: String,
+        scan: &mut Scan<'_>,
+    ) -> Result<Option<u64>, LogError> {
+        let path = self.segments.get(index).map(|segment| segment.path(&self.dir, Kind::Log)).unwrap_or_default();
+        let io_error = |e| LogError::io("read", &path, e);
+        let expected = bounds.offset_min;
+        let behind = resync(file, position + 1, end, *bounds).map_err(io_error)?;
+        if let Resync::Found { position: found, base_offset } = behind {
+            self.quarantine(index, position..found, expected..base_offset, reason, scan);
+            bounds.offset_min = base_offset;
+            return Ok(Some(found));
+        }
+        let anything = Bounds { offset_min: i64::MIN, offset_end: i64::MAX };
+        let whole = Scanner::new(file, position, end).peek_checked(anything).map_err(io_error)?;
+        let nothing_valid = behind == Resync::Nothing && !matches!(whole, Step::Batch(_));
+        if scan.is_last && expected >= scan.synced_to && nothing_valid {
+            file.set_len(position).map_err(|e| LogError::io("truncate", &path, e))?;
+            if let Some(segment) = self.segments.get_mut(index) {
+                segment.size = position;
+            }
+            scan.report.truncated_bytes += end - position;
+            scan.report.truncated_from_offset.get_or_insert(expected);
+            return Ok(None);
+        }
+        // At the log's end nobody knows how many offsets were there: at least one.
+        let next = if scan.is_last { scan.synced_to.max(expected + 1) } else { scan.limit };
+        self.quarantine(index, position..end, expected..next, reason, scan);
+        bounds.offset_min = next;
+        Ok(None)
+    }
+
+    fn quarantine(
+        &mut self,
+        index: usize,
+        positions: std::ops::Range<u64>,
+        offsets: std::ops::Range<Offset>,
+        reason: String,
+        scan: &mut Scan<'_>,
+    ) {
+        let range = QuarantinedRange {
+            segment_base_offset: self.segments.get(index).map_or(0, |segment| segment.base_offset),
+            start_position: positions.start,
+            end_position: positions.end,
+            first_offset: offsets.start,
+            next_valid_offset: offsets.end,
+            reason,
+        };
+        tracing::error!(log = %self.topic_partition, ?range, "damaged records are kept on disk and not served");
+        scan.report.quarantined.push(range.clone());
+        self.quarantined.push(range);
+    }
+
+    /// Keeps the aborted transactions whose marker lies before `offset`.
+    pub(super) fn truncate_txn_index(&mut self, index: usize, offset: Offset) -> Result<(), LogError> {
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(()) };
+        let path = segment.path(&self.dir, Kind::TxnIndex);
+        let io_error = |e| LogError::io("truncate", &path, e);
+        let file = match self.shared.open_once(&path, false) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(io_error(e)),
+        };
+        let (txns, _) = crate::txn_index::read(&*file).map_err(io_error)?;
+        let keep = txns.iter().take_while(|txn| txn.last_offset < offset).count();
+        if keep == 0 {
+            return remove_if_exists(&path).map_err(io_error);
+        }
+        segment.txn_dirty = true;
+        file.set_len((keep * crate::txn_index::ENTRY_BYTES) as u64).map_err(io_error)
+    }
+
+    fn finish_recovery(
+        &mut self,
+        end: Offset,
+        now_ms: i64,
+        quarantined_before: usize,
+        report: &mut RecoveryReport,
+    ) -> Result<(), LogError> {
+        self.dir_dirty = true;
+        self.epochs_mut().truncate_from_end(end);
+        for offset in self.snapshots.iter().filter(|offset| **offset > end) {
+            let path = segment_path(&self.dir, *offset, "snapshot");
+            remove_if_exists(&path).map_err(|e| LogError::io("remove", &path, e))?;
+        }
+        self.snapshots.retain(|offset| *offset <= end);
+        if quarantined_before > 0 || !self.quarantined.is_empty() {
+            self.save_quarantine()?;
+        }
+        let base = self.active_segment().base_offset;
+        if self.quarantined.iter().any(|range| range.segment_base_offset == base) {
+            // Nothing is written behind damage: the segment is sealed as it is.
+            self.roll_at(end, now_ms)?;
+            report.notes.push(format!("segment {base} is damaged; a new one begins at offset {end}"));
+        }
+        Ok(())
+    }
+}
