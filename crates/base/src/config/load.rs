@@ -248,6 +248,14 @@ fn read_assignors(v: &mut View<'_>, name: &str) -> Vec<String> {
     assignors
 }
 
+fn read_one_assignor(v: &mut View<'_>, name: &str) -> Vec<String> {
+    let assignors = read_assignors(v, name);
+    if assignors.len() > 1 {
+        v.wrong(name, "must name one assignor only");
+    }
+    assignors
+}
+
 fn read_share_groups(v: &mut View<'_>) -> ShareGroupConfig {
     ShareGroupConfig {
         session_timeout_ms: v.i32("group.share.session.timeout.ms"),
@@ -260,7 +268,7 @@ fn read_share_groups(v: &mut View<'_>) -> ShareGroupConfig {
         min_assignment_interval_ms: v.i32("group.share.min.assignment.interval.ms"),
         max_assignment_interval_ms: v.i32("group.share.max.assignment.interval.ms"),
         max_size: v.i32("group.share.max.size"),
-        assignors: read_assignors(v, "group.share.assignors"),
+        assignors: read_one_assignor(v, "group.share.assignors"),
         delivery_count_limit: v.i32("group.share.delivery.count.limit"),
         min_delivery_count_limit: v.i32("group.share.min.delivery.count.limit"),
         max_delivery_count_limit: v.i32("group.share.max.delivery.count.limit"),

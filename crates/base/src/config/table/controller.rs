@@ -10,7 +10,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("How often a broker sends heartbeats to the controller; here both are one process."),
     key("broker.id").int(-1).high().implemented()
         .doc("Older name of node.id."),
-    key("broker.session.timeout.ms").int(9000).ms().medium().implemented()
+    key("broker.session.timeout.ms").int(9000).ms().medium().accepted()
         .doc("A broker without a heartbeat for this long is fenced."),
     key("controller.listener.names").of(List).required().high().implemented()
         .doc("Names of the listeners that belong to the controller; clients are not served there."),
@@ -64,7 +64,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Segment size of the metadata log."),
     key("metadata.log.segment.ms").long(604_800_000).ms().high().implemented()
         .doc("Time after which a segment of the metadata log is closed though not full."),
-    key("metadata.max.idle.interval.ms").int(500).ms().min(0).low().implemented()
+    key("metadata.max.idle.interval.ms").int(500).ms().min(0).low().accepted()
         .doc("How often the active controller writes a record that does nothing when there is nothing to write; 0: \
              never."),
     key("metadata.max.retention.bytes").long(104_857_600).bytes().high().implemented()

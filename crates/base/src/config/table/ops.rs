@@ -35,6 +35,6 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Windows over which replication quotas are averaged."),
     key("replication.quota.window.size.seconds").int(1).seconds().min(1).low().accepted()
         .doc("Length of one such window."),
-    key("telemetry.max.bytes").int(1_048_576).bytes().min(1).low().implemented()
+    key("telemetry.max.bytes").int(1_048_576).bytes().min(1).low().accepted()
         .doc("Largest metrics report that a client may push."),
 ];

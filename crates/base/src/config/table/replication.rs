@@ -28,7 +28,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("How long a leader may wait for enough bytes before it answers this follower."),
     key("replica.high.watermark.checkpoint.interval.ms").long(5000).ms().high().implemented()
         .doc("How often the file of high watermarks is written."),
-    key("replica.lag.time.max.ms").long(30_000).ms().high().implemented()
+    key("replica.lag.time.max.ms").long(30_000).ms().high().accepted()
         .doc("A follower that has not caught up for this long leaves the in-sync replicas."),
     key("replica.selector.class").of(String).medium()
         .refused_unless(&["org.apache.kafka.common.replica.LeaderSelector", "org.apache.kafka.common.replica.RackAwareReplicaSelector"], reasons::PLUGIN)
