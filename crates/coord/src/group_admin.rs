@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use taccola_base::Uuid;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::ListGroupsRequest;
 use taccola_wire::messages::delete_groups_response::DeletableGroupResult;
@@ -184,15 +185,16 @@ impl GroupShard {
         all
     }
 
-    /// Topics were deleted: nobody can want their offsets.
-    pub fn on_topics_deleted(&mut self, _now_ms: i64, topics: &[String]) -> Effects<()> {
+    /// Topics were deleted, as name and id: nobody can want their offsets. Those of a topic that took over the name stay.
+    pub fn on_topics_deleted(&mut self, _now_ms: i64, topics: &[(String, Uuid)]) -> Effects<()> {
         let mut out = Outbox::default();
-        for name in topics {
+        for (name, id) in topics {
             let topic: Arc<str> = name.as_str().into();
-            let mut keys = self.offsets.partitions_of_topic(name);
+            let mut keys = self.offsets.partitions_of_topic(name, *id);
             for change in self.pending.values().flat_map(|p| &p.changes) {
-                if let Change::Offset { group, topic, partition, .. } = change
+                if let Change::Offset { group, topic, partition, offset } = change
                     && **topic == **name
+                    && offset.is_of_topic(*id)
                 {
                     keys.insert((group.clone(), *partition));
                 }

@@ -44,7 +44,7 @@ fn commit_response(
 }
 
 impl GroupShard {
-    /// The caller has put a name to each topic, also where the request has ids alone, and an id if it knows one.
+    /// The caller has put both the name and the id to each topic, whichever the request has, and refuses unknown ones.
     pub fn handle_offset_commit(
         &mut self,
         now_ms: i64,

@@ -113,7 +113,7 @@ impl GroupShard {
                 return unknown_offset(ErrorCode::UnstableOffsetCommit);
             }
             match self.offsets.get(group_id, name, index) {
-                Some(offset) if !is_of_another_topic(offset.topic_id, topic_id) => known_offset(offset),
+                Some(offset) if offset.is_of_topic(topic_id) => known_offset(offset),
                 _ => unknown_offset(ErrorCode::None),
             }
         };
@@ -141,11 +141,6 @@ impl GroupShard {
         };
         OffsetFetchResponseGroup { group_id: group_id.to_owned(), topics, error_code: 0 }
     }
-}
-
-/// A topic that was deleted and created again has another id: offsets of the old one say nothing about it.
-fn is_of_another_topic(stored: Uuid, asked: Uuid) -> bool {
-    !stored.is_zero() && !asked.is_zero() && stored != asked
 }
 
 fn response_topic(

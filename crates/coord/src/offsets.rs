@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use taccola_base::Uuid;
+use taccola_wire::messages::OffsetCommitValue;
 
 /// What a group remembers of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,25 @@ pub(crate) struct OffsetAndMetadata {
     pub(crate) expire_timestamp_ms: Option<i64>,
     /// Zero when the record does not say.
     pub(crate) topic_id: Uuid,
+}
+
+impl OffsetAndMetadata {
+    pub(crate) fn from_record(record_offset: i64, value: OffsetCommitValue) -> Self {
+        Self {
+            record_offset,
+            committed_offset: value.offset,
+            leader_epoch: value.leader_epoch.max(-1),
+            metadata: value.metadata.into(),
+            commit_timestamp_ms: value.commit_timestamp,
+            expire_timestamp_ms: (value.expire_timestamp != -1).then_some(value.expire_timestamp),
+            topic_id: value.topic_id,
+        }
+    }
+
+    /// Whether the offset is of this topic rather than of another one that had the name. Without an id it may be.
+    pub(crate) fn is_of_topic(&self, id: Uuid) -> bool {
+        self.topic_id.is_zero() || id.is_zero() || self.topic_id == id
+    }
 }
 
 pub(crate) type PartitionOffsets = BTreeMap<i32, OffsetAndMetadata>;
@@ -93,12 +113,14 @@ impl Offsets {
     }
 
     /// Every group and partition of the topic with a committed offset or one in an open transaction.
-    pub(crate) fn partitions_of_topic(&self, topic: &str) -> BTreeSet<(Arc<str>, i32)> {
+    pub(crate) fn partitions_of_topic(&self, topic: &str, id: Uuid) -> BTreeSet<(Arc<str>, i32)> {
         std::iter::once(&self.committed)
             .chain(self.pending.values())
             .flatten()
             .filter_map(|(group, topics)| topics.get(topic).map(|partitions| (group, partitions)))
-            .flat_map(|(group, partitions)| partitions.keys().map(move |p| (group.clone(), *p)))
+            .flat_map(|(group, partitions)| partitions.iter().map(move |(p, offset)| (group, *p, offset)))
+            .filter(|(_, _, offset)| offset.is_of_topic(id))
+            .map(|(group, partition, _)| (group.clone(), partition))
             .collect()
     }
 

@@ -113,15 +113,7 @@ impl GroupShard {
         };
         let (group, topic): (Arc<str>, Arc<str>) = (key.group.as_str().into(), key.topic.as_str().into());
         self.ensure_group(&group, value.commit_timestamp);
-        let offset = OffsetAndMetadata {
-            record_offset: offset,
-            committed_offset: value.offset,
-            leader_epoch: value.leader_epoch.max(-1),
-            metadata: value.metadata.into(),
-            commit_timestamp_ms: value.commit_timestamp,
-            expire_timestamp_ms: (value.expire_timestamp != -1).then_some(value.expire_timestamp),
-            topic_id: value.topic_id,
-        };
+        let offset = OffsetAndMetadata::from_record(offset, value);
         if producer_id == NO_PRODUCER_ID {
             self.offsets.put(&group, &topic, key.partition, offset);
         } else {
@@ -172,4 +164,104 @@ fn decode_key<M: Message>(key_type: i16, body: Bytes) -> Result<M, ReplayError> 
 fn decode_value<M: Message>(key_type: i16, value: &Bytes) -> Result<M, ReplayError> {
     let (version, body) = prefixed(value).ok_or(ReplayError::NoValueVersion { key_type })?;
     M::read(&mut Reader::new(body), version).map_err(|error| ReplayError::Value { key_type, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use taccola_wire::batch::{RecordIter, batches};
+    use taccola_wire::messages::ListGroupsRequest;
+    use taccola_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
+
+    use super::*;
+    use crate::{GroupConfig, Reply, RequestContext, RequestToken, records};
+
+    /// The partition as Kafka 4.3.1 wrote it: a classic group that was deleted, a KIP-848 group, a static member, offsets
+    /// that the groups tool reset, a share group.
+    const SEGMENT: &[u8] = include_bytes!("../testdata/jvm_4_3_1.consumer_offsets.log");
+
+    fn segment() -> Vec<(i64, i64, Bytes, Option<Bytes>)> {
+        let mut records = Vec::new();
+        for batch in batches(SEGMENT) {
+            let batch = Bytes::copy_from_slice(batch.unwrap().bytes);
+            let iter = RecordIter::new(&batch).unwrap();
+            let producer_id = iter.header().producer_id;
+            for record in iter {
+                let record = record.unwrap();
+                records.push((record.offset, producer_id, record.key.unwrap(), record.value));
+            }
+        }
+        records
+    }
+
+    #[test]
+    fn a_log_of_the_jvm_loads() {
+        let mut shard = GroupShard::new(GroupConfig::default());
+        let mut skipped = 0;
+        for (offset, producer_id, key, value) in segment() {
+            let replayed = shard.replay(offset, producer_id, &key, value.as_ref()).unwrap();
+            skipped += usize::from(replayed == Replayed::Skipped);
+        }
+        assert_eq!(skipped, 19, "members and assignments of the other kinds");
+        let effects = shard.loaded(0);
+        assert_eq!(effects.timers.len(), 2, "one session, and the look for expired offsets");
+        let groups = shard.list_groups(&ListGroupsRequest::default());
+        let rows: Vec<String> =
+            groups.iter().map(|g| format!("{} {} {}", g.group_id, g.group_type, g.group_state)).collect();
+        assert_eq!(
+            rows,
+            ["gstatic classic Stable", "simple classic Empty", "g848 consumer Unknown", "sh1 share Unknown"]
+        );
+        for (group, expected) in [("jvm-group", ""), ("g848", "10 0"), ("gstatic", "10 0"), ("simple", "0 0")] {
+            let ctx = RequestContext {
+                token: RequestToken(1),
+                api_version: 8,
+                client_id: "",
+                client_host: "",
+                fresh_id: [0; 16],
+            };
+            let request = OffsetFetchRequestGroup { group_id: group.to_owned(), topics: None, ..Default::default() };
+            let Reply::Now(response) = shard.handle_offset_fetch(0, &ctx, request, true).response else {
+                panic!("nothing is being written")
+            };
+            let offsets = response.topics.iter().flat_map(|t| &t.partitions).map(|p| p.committed_offset.to_string());
+            assert_eq!(offsets.collect::<Vec<_>>().join(" "), expected, "{group}");
+        }
+    }
+
+    /// What this crate writes for the same state is what the JVM wrote, to the byte.
+    #[test]
+    fn records_are_written_as_the_jvm_writes_them() {
+        let mut written = 0;
+        for (_, _, key, value) in segment() {
+            let (key_type, key_body) = prefixed(&key).unwrap();
+            let record = match (key_type, &value) {
+                (OffsetCommitKey::API_KEY, value) => {
+                    let key: OffsetCommitKey = decode_key(key_type, key_body).unwrap();
+                    let value = value.as_ref().map(|v| decode_value::<OffsetCommitValue>(key_type, v).unwrap());
+                    match value {
+                        None => records::offset_tombstone(&key.group, &key.topic, key.partition),
+                        Some(value) => {
+                            let offset = OffsetAndMetadata::from_record(0, value);
+                            records::offset_commit(&key.group, &key.topic, key.partition, &offset)
+                        }
+                    }
+                }
+                (GroupMetadataKey::API_KEY, value) => {
+                    let key: GroupMetadataKey = decode_key(key_type, key_body).unwrap();
+                    match value.as_ref().map(|v| decode_value::<GroupMetadataValue>(key_type, v).unwrap()) {
+                        None => records::group_tombstone(&key.group),
+                        Some(value) => {
+                            let group = Group::from_record(key.group.as_str().into(), 1, &value);
+                            records::group_metadata(&key.group, &group.to_record(|m| m.assignment.clone()))
+                        }
+                    }
+                }
+                _ => continue,
+            };
+            let record = record.unwrap();
+            assert_eq!((record.key, record.value), (key, value));
+            written += 1;
+        }
+        assert_eq!(written, 16);
+    }
 }

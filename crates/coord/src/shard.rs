@@ -329,13 +329,21 @@ impl GroupShard {
     fn apply(&mut self, now_ms: i64, record_offset: i64, change: Change) {
         match change {
             Change::Offset { group, topic, partition, mut offset } => {
-                self.ensure_group(&group, now_ms);
+                if !self.is_being_deleted(&group) {
+                    self.ensure_group(&group, now_ms);
+                }
                 offset.record_offset = record_offset;
                 self.offsets.put(&group, &topic, partition, offset);
             }
             Change::OffsetTombstone { group, topic, partition } => self.offsets.remove(&group, &topic, partition),
             Change::Group => {}
         }
+    }
+
+    /// A commit that stands before the tombstones of its group makes no group: that comes back if they cannot be written.
+    fn is_being_deleted(&self, id: &str) -> bool {
+        let mut done = self.pending.values().flat_map(|p| &p.done);
+        done.any(|done| matches!(done, Done::Deleted { group } if &*group.id == id))
     }
 
     /// Offsets belong to a group: without members they make a simple one.
@@ -363,15 +371,7 @@ impl GroupShard {
                     group.replaced(generation, &replaced, out);
                 }
             }
-            Done::Deleted { group } => {
-                // A commit that stood before the tombstone may have made a simple group meanwhile.
-                let bare =
-                    self.groups.get(&group.id).is_some_and(Group::is_simple) && self.offsets.group(&group.id).is_none();
-                if bare && self.pending.values().flat_map(Pending::groups).all(|id| id != group.id) {
-                    self.groups.remove(&group.id);
-                }
-            }
-            Done::Created { .. } | Done::Emptied { .. } => {}
+            Done::Created { .. } | Done::Emptied { .. } | Done::Deleted { .. } => {}
         }
     }
 
@@ -413,9 +413,7 @@ impl GroupShard {
                 }
             }
             Done::Deleted { group } => {
-                if self.groups.get(&group.id).is_none_or(Group::is_simple) {
-                    self.groups.insert(group.id.clone(), *group);
-                }
+                self.groups.entry(group.id.clone()).or_insert(*group);
             }
             // If the coordinator moves before the next record, the members of the old generation come back to life
             // and die again of their sessions.

@@ -53,7 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (client.clone(), 0..4u8).prop_map(|(client, protocols)| Op::Join { client, protocols }),
         8 => client.clone().prop_map(|client| Op::Sync { client }),
         2 => client.clone().prop_map(|client| Op::Heartbeat { client }),
-        1 => client.clone().prop_map(|client| Op::Leave { client }),
+        3 => client.clone().prop_map(|client| Op::Leave { client }),
         4 => (client, 0..3i32).prop_map(|(client, partition)| Op::Commit { client, partition }),
         2 => (group.clone(), 0..3i32).prop_map(|(group, partition)| Op::SimpleCommit { group, partition }),
         1 => group.clone().prop_map(|group| Op::Fetch { group }),
@@ -459,8 +459,13 @@ fn fetch_all(shard: &mut GroupShard, group: &str) -> Response {
     }
 }
 
+/// `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(512)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, max_shrink_iters: 20_000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 20_000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn whatever_happens(ops in proptest::collection::vec(op(), 1..120)) {

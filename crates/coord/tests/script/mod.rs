@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! config KEY=VALUE...                 starts with an empty log and these settings
+//! limit max-size=                     changes a setting of the running shard
 //! join CLIENT GROUP [v= member= instance= type= protocols=NAME:TOPIC+TOPIC,... session= rebalance=]
 //! sync CLIENT GROUP gen= member= [v= instance= type= protocol= assign=MEMBER:TEXT,...]
 //! heartbeat CLIENT GROUP gen= member= [instance=]
@@ -10,7 +11,7 @@
 //! fetch CLIENT GROUP [stable id=N] TOPIC-PARTITION... | all
 //! offset-delete CLIENT GROUP TOPIC-PARTITION...
 //! delete CLIENT GROUP...              describe v= GROUP...        list [states=A,B types=a,b]
-//! topics-deleted TOPIC...
+//! topics-deleted [id=N] TOPIC...
 //! tick DURATION                       lets time pass; timers fire at their time
 //! hold                                appended records stay uncommitted until `release`
 //! release                             commits what is held, and goes back to committing at once

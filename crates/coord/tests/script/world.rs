@@ -70,6 +70,10 @@ impl World {
     pub(crate) fn run(&mut self, verb: &str, args: &Args<'_>) {
         match verb {
             "config" => self.configure(args),
+            "limit" => {
+                self.config.max_size = args.number("max-size", self.config.max_size);
+                self.shard.set_config(self.config.clone());
+            }
             "join" => self.join(args),
             "sync" => self.sync(args),
             "heartbeat" => self.heartbeat(args),
@@ -99,7 +103,10 @@ impl World {
                 }
             }
             "topics-deleted" => {
-                let effects = self.shard.on_topics_deleted(self.now_ms, &owned(args.rest(0)));
+                let effects = self.shard.on_topics_deleted(
+                    self.now_ms,
+                    &args.rest(0).iter().map(|name| ((*name).to_owned(), topic_id(args))).collect::<Vec<_>>(),
+                );
                 self.take(effects);
             }
             "tick" => self.tick(duration_ms(args.word(0))),
