@@ -29,12 +29,13 @@ pub use layers::{ConfigSource, Layers, find_broker_key, listener_base};
 pub use listeners::{AdvertisedListener, Listener, SecurityProtocol};
 pub use load::Loaded;
 pub use server::*;
-pub use settings::{Place, Setting, Settings, SettingsError};
+pub use settings::{Place, Setting, Settings, SettingsError, process_environment};
 pub use suggest::closest;
 pub use topic_config::{LogConfigValues, MessageTimestampType, TopicCompression};
 pub use validate::{
     AlterOp, Alteration, CLIENT_ATTRIBUTES, ConfigRefusal, alter, is_list, parse_client_match, validate_broker_configs,
-    validate_client_metrics_configs, validate_group_configs, validate_topic_config, validate_topic_configs,
+    validate_client_metrics_configs, validate_configs, validate_group_configs, validate_topic_config,
+    validate_topic_configs,
 };
 pub use view::{At, ConfigError, ConfigErrors};
 

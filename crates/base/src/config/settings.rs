@@ -242,6 +242,11 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Settings {
     }
 }
 
+/// The environment of this process without what is not UTF-8 (`std::env::vars` panics on such).
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+}
+
 /// Variables with our prefix that the official or Bitnami's image reads for itself, not for the broker.
 static IMAGE_VARIABLES: &[&str] = &[
     "KAFKA_BASE_DIR",

@@ -259,6 +259,17 @@ pub fn validate_client_metrics_configs(overrides: &ConfigMap) -> Result<(), Conf
     Ok(())
 }
 
+/// Whatever can be checked of the whole map of one topic, group or subscription; a broker's has its own function,
+/// `validate_broker_configs`, and passes here.
+pub fn validate_configs(scope: Scope, configs: &ConfigMap, current: &ServerConfig) -> Result<(), ConfigRefusal> {
+    match scope {
+        Scope::Topic => validate_topic_configs(configs, &current.log).map_err(ConfigRefusal::InvalidConfig),
+        Scope::Group => validate_group_configs(configs, &current.groups).map_err(ConfigRefusal::InvalidConfig),
+        Scope::ClientMetrics => validate_client_metrics_configs(configs),
+        Scope::Broker => Ok(()),
+    }
+}
+
 /// Thread counts can at most double or halve in one change.
 const THREADS: &[&str] = &[
     "num.io.threads",
