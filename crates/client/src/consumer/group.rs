@@ -125,6 +125,13 @@ impl GroupConsumer {
         self.consumer.positions()
     }
 
+    /// Goes back to an offset of an assigned partition, so that neither it nor what follows counts as processed.
+    pub fn rewind(&mut self, partition: &TopicPartition, offset: i64) {
+        if self.consumer.positions.contains_key(partition) {
+            self.consumer.seek(partition, offset);
+        }
+    }
+
     /// Whether this member has joined and read all its partitions to their ends.
     pub fn at_end(&self) -> bool {
         self.membership.is_some() && self.consumer.at_end()

@@ -1,0 +1,481 @@
+//! The command line. Nouns and verbs are those that users of Kafka's tools, rpk and kcat know.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+use crate::output::Format;
+
+/// Where a broker is looked for when nothing says otherwise.
+pub(crate) const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
+
+/// Kafka in one binary.
+///
+/// Without a command: a durable broker on 127.0.0.1:9092 with its data in ./taccola-data.
+/// The other commands are clients; they work against any Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "taccola", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 exists already, 5 cannot connect, \
+                        6 timeout, 7 not authorized.")]
+pub(crate) struct Cli {
+    /// Brokers to start from, HOST:PORT, several separated by commas [env: TACCOLA_BROKERS or RPK_BROKERS] [default:
+    /// 127.0.0.1:9092]
+    #[arg(short, long, global = true, value_name = "HOST:PORT")]
+    pub(crate) bootstrap: Option<String>,
+
+    /// Tell on standard error what the client does
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct OutputArgs {
+    /// How results are printed [default: table]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a broker
+    Serve(ServeArgs),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand, visible_alias = "topics")]
+    Topic(TopicCommand),
+    /// Write records from standard input
+    Produce(ProduceArgs),
+    /// Read records
+    Consume(ConsumeArgs),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand, visible_alias = "groups")]
+    Group(GroupCommand),
+    /// Show configs, check a config file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Print a completion script for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+// ---- serve -----------------------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Kafka's server.properties, or the same names as TOML in a file that ends in .toml
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set one config key, over file and environment
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// How log lines look
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+}
+
+// ---- topic -----------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Create topics
+    Create(TopicCreateArgs),
+    /// List topics
+    #[command(visible_alias = "ls")]
+    List(TopicListArgs),
+    /// Show partitions, offsets and configs of topics
+    Describe(TopicDescribeArgs),
+    /// Add partitions, change configs
+    Alter(TopicAlterArgs),
+    /// Delete topics with all their records
+    #[command(visible_alias = "rm")]
+    Delete(TopicDeleteArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicCreateArgs {
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+
+    /// Number of partitions [default: the broker's num.partitions]
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) partitions: Option<i32>,
+
+    /// Replication factor [default: the broker's default.replication.factor]
+    #[arg(short, long, alias = "replication-factor", value_parser = clap::value_parser!(i16).range(1..))]
+    pub(crate) replicas: Option<i16>,
+
+    /// Set a topic config
+    #[arg(short = 'c', long = "config", alias = "topic-config", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) configs: Vec<(String, String)>,
+
+    /// Accept topics that exist already
+    #[arg(long)]
+    pub(crate) if_not_exists: bool,
+
+    /// Only let the broker check the request
+    #[arg(long, visible_alias = "validate-only")]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicListArgs {
+    /// With the topics that the broker itself uses
+    #[arg(short, long)]
+    pub(crate) internal: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicDescribeArgs {
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["partitions", "configs", "delete_configs"]))]
+pub(crate) struct TopicAlterArgs {
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+
+    /// Raise the number of partitions to this total
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) partitions: Option<i32>,
+
+    /// Set a topic config
+    #[arg(short = 'c', long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) configs: Vec<(String, String)>,
+
+    /// Take a topic config back to the broker's default
+    #[arg(short = 'd', long = "delete-config", value_name = "KEY")]
+    pub(crate) delete_configs: Vec<String>,
+
+    /// Only let the broker check the request
+    #[arg(long, visible_alias = "validate-only")]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicDeleteArgs {
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+
+    /// Accept topics that do not exist
+    #[arg(long)]
+    pub(crate) if_exists: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+// ---- produce ---------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "FORMAT: %k key, %v value, %t topic, %p partition, %d timestamp in ms, %h headers as name=value,…; \
+                        each ends at the text that follows it, e.g. -f '%k %v\\n'."
+)]
+pub(crate) struct ProduceArgs {
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+
+    /// How input is cut into records [default: lines]
+    #[arg(short, long, value_name = "FORMAT", conflicts_with = "key_separator")]
+    pub(crate) format: Option<String>,
+
+    /// Lines hold a key, this separator, and a value
+    #[arg(short = 'K', long, value_name = "TEXT")]
+    pub(crate) key_separator: Option<String>,
+
+    /// One key for all records
+    #[arg(short, long, value_name = "KEY", conflicts_with = "key_separator")]
+    pub(crate) key: Option<String>,
+
+    /// Add a header to all records
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
+    pub(crate) headers: Vec<(String, String)>,
+
+    /// Write to this partition instead of choosing by key
+    #[arg(short, long)]
+    pub(crate) partition: Option<i32>,
+
+    /// An empty value becomes null, which deletes the key in a compacted topic
+    #[arg(short = 'Z', long)]
+    pub(crate) tombstone: bool,
+
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', long, default_value = "none", value_name = "CODEC")]
+    pub(crate) compression: String,
+
+    /// all (or -1), 1 or 0
+    #[arg(long, default_value = "all", allow_hyphen_values = true)]
+    pub(crate) acks: String,
+
+    /// Bytes of a batch before compression
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024)]
+    pub(crate) batch_size: usize,
+
+    /// How long a batch waits for more records
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub(crate) linger: u64,
+
+    /// How long a record may take to be acknowledged
+    #[arg(long, value_name = "MS", default_value_t = 120_000)]
+    pub(crate) delivery_timeout: u64,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+// ---- consume ---------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Args)]
+#[command(after_help = "FORMAT: %k key, %v value, %t topic, %p partition, %o offset, %d timestamp in ms, %d{iso}, \
+                        %h headers, %h{%k=%v } per header, %K %V lengths, %H number of headers, %e leader epoch, \
+                        %i number, %k{hex}, %v{base64}; escapes \\n \\t \\xHH.\n\
+                        OFFSET: start, end, a number, -N (N before the end), @TIME with TIME as 2026-11-21T10:00:00Z, \
+                        milliseconds, or -1h.")]
+pub(crate) struct ConsumeArgs {
+    #[arg(required = true, value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+
+    /// How records are printed [default: '%v\n']
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
+    /// Where to start [default: start; in a group: its committed offset, else start]
+    #[arg(short, long, value_name = "OFFSET", allow_hyphen_values = true)]
+    pub(crate) offset: Vec<String>,
+
+    /// Stop after so many records
+    #[arg(short, long, visible_alias = "count", value_name = "COUNT")]
+    pub(crate) num: Option<u64>,
+
+    /// Stop at the end of the topics instead of waiting for more
+    #[arg(short, long)]
+    pub(crate) exit: bool,
+
+    /// Read as a member of this consumer group, and commit
+    #[arg(short, long, value_name = "GROUP", conflicts_with = "partitions")]
+    pub(crate) group: Option<String>,
+
+    /// Only these partitions
+    #[arg(short, long = "partition", visible_alias = "partitions", value_name = "PARTITION", value_delimiter = ',')]
+    pub(crate) partitions: Vec<i32>,
+
+    /// Without records of transactions that were aborted or are not over
+    #[arg(long)]
+    pub(crate) read_committed: bool,
+
+    /// Print records as JSON lines or YAML documents instead
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "format")]
+    pub(crate) output: Option<Format>,
+}
+
+// ---- group -----------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// List groups
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show members, committed offsets and lag
+    Describe {
+        #[arg(required = true, value_name = "GROUP")]
+        groups: Vec<String>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Move committed offsets of a group without members
+    #[command(visible_alias = "seek")]
+    Reset(GroupResetArgs),
+    /// Delete groups without members, with their offsets
+    #[command(visible_alias = "rm")]
+    Delete {
+        #[arg(required = true, value_name = "GROUP")]
+        groups: Vec<String>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true))]
+pub(crate) struct GroupResetArgs {
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: String,
+
+    /// Only this topic, or partitions of it as TOPIC:0,1 [default: all topics with a committed offset]
+    #[arg(short, long = "topic", value_name = "TOPIC[:P,…]")]
+    pub(crate) topics: Vec<String>,
+
+    #[arg(long, group = "target")]
+    pub(crate) to_earliest: bool,
+
+    #[arg(long, group = "target")]
+    pub(crate) to_latest: bool,
+
+    /// Leave offsets where they are, but inside the log
+    #[arg(long, group = "target")]
+    pub(crate) to_current: bool,
+
+    #[arg(long, group = "target", value_name = "OFFSET")]
+    pub(crate) to_offset: Option<i64>,
+
+    /// First offset at or after this time
+    #[arg(long, group = "target", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) to_datetime: Option<String>,
+
+    /// Move by so many records, negative to go back
+    #[arg(long, group = "target", value_name = "COUNT", allow_hyphen_values = true)]
+    pub(crate) shift_by: Option<i64>,
+
+    /// Only show what would be done; this is the default
+    #[arg(long, conflicts_with = "execute")]
+    pub(crate) dry_run: bool,
+
+    /// Do it
+    #[arg(long)]
+    pub(crate) execute: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+// ---- config ----------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show what is in force: for `taccola serve` here, or for a broker, topic or group
+    Show(ConfigShowArgs),
+    /// Check a config file without starting anything
+    Check {
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShowArgs {
+    /// The file that `taccola serve` would be given
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set one config key, over file and environment
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// Ask this broker
+    #[arg(long, value_name = "ID", group = "resource", conflicts_with_all = ["config", "overrides"])]
+    pub(crate) broker: Option<i32>,
+
+    /// Ask for this topic's configs
+    #[arg(long, value_name = "TOPIC", group = "resource", conflicts_with_all = ["config", "overrides"])]
+    pub(crate) topic: Option<String>,
+
+    /// Ask for this group's configs
+    #[arg(long, value_name = "GROUP", group = "resource", conflicts_with_all = ["config", "overrides"])]
+    pub(crate) group: Option<String>,
+
+    /// With everything that has its default value
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+// ---- cluster ---------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show cluster id and brokers
+    Info {
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// `KEY=VALUE`, or with a colon as rpk takes it for headers.
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once(['=', ':']).ok_or_else(|| "expected KEY=VALUE".to_owned())?;
+    if key.is_empty() {
+        return Err("the key is empty; expected KEY=VALUE".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn habits_are_understood() {
+        for line in [
+            "",
+            "serve -c server.properties --override a=b --log-format json",
+            "topic create t -p 3 -r 1 -c retention.ms=1000 --if-not-exists",
+            "-b h:1 topic list -o json",
+            "-o yaml topic describe t",
+            "topic alter t -p 6 -c a=b -d c",
+            "produce t -f %k|%v\\n -H a=b -z zstd --acks -1 -p 0",
+            "consume t -o -5 -n 10 -f %v -e",
+            "consume t -o @-1h -o json",
+            "consume t -g g --output yaml",
+            "group reset g --to-datetime 2026-01-01 --topic t:0,1 --execute",
+            "group reset g --shift-by -5",
+            "config show --broker 0 -a",
+            "cluster info -b h:1",
+            "completions bash",
+        ] {
+            let words = std::iter::once("taccola").chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+        for line in ["topic alter t", "group reset g", "group reset g --to-latest --to-earliest", "consume", "produce"]
+        {
+            let words = std::iter::once("taccola").chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}
