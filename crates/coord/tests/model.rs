@@ -6,6 +6,8 @@
 //! - a group's generation never goes down in the log, nor in what members are told between two crashes;
 //! - a generation has one assignment, and a member is told no other one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;

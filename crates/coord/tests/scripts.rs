@@ -1,6 +1,8 @@
 //! Runs the scripts of `testdata/`: a line that begins a line is a command, an indented one is what it printed. The whole
 //! trace is compared; `UPDATE_EXPECT=1` writes it anew. `script/mod.rs` lists the commands.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 mod script;
 
 use std::path::Path;

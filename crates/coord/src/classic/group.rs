@@ -149,11 +149,6 @@ impl Group {
         self.incarnation == reference.incarnation
     }
 
-    /// Offsets without members, and nobody on the way in.
-    pub(crate) fn is_simple(&self) -> bool {
-        self.protocol_type.is_none() && self.state == State::Empty && self.pending_joins.is_empty()
-    }
-
     pub(crate) fn is_leader(&self, member_id: &str) -> bool {
         self.leader.as_deref() == Some(member_id)
     }
