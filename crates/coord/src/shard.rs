@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use taccola_base::limits;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use taccola_wire::messages::{
@@ -16,7 +17,7 @@ use taccola_wire::messages::{
 };
 
 use crate::GroupConfig;
-use crate::classic::{Group, State, join_error, sync_error};
+use crate::classic::{Group, MEMBER_ID_PREFIX_MAX, State, bytes_of_member, join_error, sync_error};
 use crate::effects::{AppendId, Effects, Reply, RequestContext, RequestToken, Response, TimerKey};
 use crate::offsets::Offsets;
 use crate::outbox::{Change, Done, GroupRef, Outbox};
@@ -172,7 +173,7 @@ impl GroupShard {
             return Err(("", ErrorCode::InconsistentGroupProtocol));
         }
         let prefix = request.group_instance_id.as_deref().unwrap_or(ctx.client_id);
-        if prefix.len() > crate::classic::MEMBER_ID_PREFIX_MAX {
+        if prefix.len() > MEMBER_ID_PREFIX_MAX {
             return Err((member_id, ErrorCode::InvalidRequest));
         }
         if !self.groups.contains_key(request.group_id.as_str()) {
@@ -181,6 +182,9 @@ impl GroupShard {
             }
             if request.protocol_type.is_empty() || request.protocols.is_empty() {
                 return Err((member_id, ErrorCode::InconsistentGroupProtocol));
+            }
+            if bytes_of_member(ctx, request) > limits::GROUP_METADATA_BYTES_MAX {
+                return Err(("", ErrorCode::GroupMaxSizeReached));
             }
         }
         Ok(())

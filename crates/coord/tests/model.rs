@@ -463,7 +463,7 @@ fn fetch_all(shard: &mut GroupShard, group: &str) -> Response {
 
 /// `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(512)
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256)
 }
 
 proptest! {

@@ -8,7 +8,7 @@ mod rebalance;
 mod requests;
 
 pub(crate) use group::{Group, State};
-pub(crate) use requests::MEMBER_ID_PREFIX_MAX;
+pub(crate) use requests::{MEMBER_ID_PREFIX_MAX, bytes_of_member};
 
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::leave_group_request::MemberIdentity;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use taccola_base::limits;
+use taccola_wire::codec::STRING_BYTES_MAX;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::leave_group_request::MemberIdentity;
 use taccola_wire::messages::leave_group_response::MemberResponse;
@@ -26,8 +27,10 @@ use crate::records;
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 5 * 60 * 1_000;
 /// From this version on a member that has no id is given one and must come back with it (KIP-394).
 const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+/// A dash and a UUID's text.
+const UUID_LEN: usize = 37;
 /// Longest part of a member id before its UUID: the id must fit a string of Kafka's.
-pub(crate) const MEMBER_ID_PREFIX_MAX: usize = i16::MAX as usize - 37;
+pub(crate) const MEMBER_ID_PREFIX_MAX: usize = STRING_BYTES_MAX - UUID_LEN;
 
 type JoinReply = Reply<JoinGroupResponse>;
 
@@ -47,6 +50,13 @@ fn new_member_id(ctx: &RequestContext<'_>, instance_id: Option<&str>) -> Arc<str
     format!("{prefix}-{uuid}").into()
 }
 
+/// What the group would keep of the member that joins, in bytes.
+pub(crate) fn bytes_of_member(ctx: &RequestContext<'_>, request: &JoinGroupRequest) -> usize {
+    let instance = request.group_instance_id.as_ref().map_or(0, String::len);
+    // The member id is made of the client id or the instance id.
+    protocol_bytes(&request.protocols) + 2 * (ctx.client_id.len() + instance) + UUID_LEN
+}
+
 impl Group {
     pub(crate) fn join(
         &mut self,
@@ -56,7 +66,7 @@ impl Group {
         config: &GroupConfig,
         out: &mut Outbox,
     ) -> JoinReply {
-        if !self.has_room_for(request, config) {
+        if !self.has_room_for(ctx, request, config) {
             let id: Arc<str> = request.member_id.as_str().into();
             let was_member = self.members.contains_key(&id);
             self.remove(&id, out);
@@ -76,7 +86,7 @@ impl Group {
     }
 
     /// Whether the group may grow by this member, in number and in bytes.
-    fn has_room_for(&self, request: &JoinGroupRequest, config: &GroupConfig) -> bool {
+    fn has_room_for(&self, ctx: &RequestContext<'_>, request: &JoinGroupRequest, config: &GroupConfig) -> bool {
         let id = request.member_id.as_str();
         let known = self.members.get(id).or_else(|| {
             self.static_members.get(request.group_instance_id.as_ref()?).and_then(|id| self.members.get(id))
@@ -88,9 +98,10 @@ impl Group {
             State::Empty | State::CompletingRebalance | State::Stable => known.is_some() || self.members.len() < max,
         };
         let pending = self.pending_joins.contains_key(id) || known.is_some() || self.pending_joins.len() < max;
-        let before = known.map_or(0, |m| protocol_bytes(&m.protocols));
-        let after = self.bytes().saturating_sub(before).saturating_add(protocol_bytes(&request.protocols));
-        in_number && pending && after <= limits::GROUP_METADATA_BYTES_MAX
+        let others = self.bytes().saturating_sub(known.map_or(0, Member::bytes));
+        let waiting: usize = self.pending_joins.keys().map(|id| id.len()).sum();
+        let bytes = others.saturating_add(waiting).saturating_add(bytes_of_member(ctx, request));
+        in_number && pending && bytes <= limits::GROUP_METADATA_BYTES_MAX
     }
 
     fn join_unknown(
