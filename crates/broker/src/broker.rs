@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use taccola_base::config::{AcksDurability, ConfigMap, ServerConfig, Settings};
 use taccola_base::{TopicPartition, Uuid};
+use taccola_coord::GroupConfig;
 use taccola_log::LogShared;
 use taccola_meta::controller::{Controller, Outcome};
 use taccola_meta::{MetadataImage, VersionedRecord};
@@ -21,6 +22,7 @@ use crate::fetch::session::{FetchContext, FetchRequestView, FetchSessionCache};
 use crate::metrics::Metrics;
 use crate::partition::{AppendRejected, Durability, Partition};
 use crate::partitions::PartitionTable;
+use crate::runtime::coordinator::GroupCoordinator;
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
 use crate::startup::dirs::LogDirs;
@@ -35,6 +37,7 @@ pub struct Broker {
     pub log_dirs: Vec<LogDirInfo>,
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,
+    pub groups: Arc<GroupCoordinator>,
     pub log_shared: Arc<LogShared>,
     pub metrics: Metrics,
     pub(crate) image: ArcSwap<MetadataImage>,
@@ -91,7 +94,11 @@ impl Broker {
         let of = |resource: ConfigResource| image.configs.of(&resource).map(|map| ConfigMap::clone(map)).unwrap_or_default();
         let (for_all, own) = (of(ConfigResource::default_broker()), of(ConfigResource::broker(self.node_id)));
         match ServerConfig::load_with(&self.settings, &for_all, &own) {
-            Ok(loaded) => self.dynamic.store(Arc::new(loaded.config)),
+            Ok(loaded) => {
+                let config = loaded.config;
+                self.groups.set_config(GroupConfig::new(&config.groups.classic, &config.offsets));
+                self.dynamic.store(Arc::new(config));
+            }
             Err(errors) => tracing::warn!(%errors, "dynamic broker settings are not usable; those before hold"),
         }
     }

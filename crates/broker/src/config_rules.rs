@@ -1,23 +1,59 @@
-//! The controller's questions about configs, answered by the one table of keys.
+//! The controller's questions about configs, answered by the one table of keys. Answers to Kafka's
+//! `ControllerConfigurationValidator` and, for brokers, `DynamicBrokerConfig.validate`.
+//!
+//! What would be set is looked at as a whole: a resource whose settings were bad already takes no change but one that
+//! makes all of them good, as in Kafka.
 
-use taccola_base::config::{ConfigMap, ConfigType, Layers, Scope, describe_topic, table};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use taccola_base::config::{
+    ConfigEntry, ConfigMap, ConfigRefusal, Layers, Scope, ServerConfig, Settings, describe_topic, is_list, table,
+    validate_broker_configs, validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
+};
 use taccola_meta::MetadataImage;
 use taccola_meta::controller::{ApiError, ConfigRules, EffectiveConfig};
 use taccola_meta::image::config::{ConfigResource, ConfigResourceType};
+use taccola_wire::error::ErrorCode;
 
-/// The table of keys, over what was set at start.
-#[derive(Debug)]
+/// The table of keys, over what was set at start and what is in force now.
 pub struct TableRules {
-    static_config: ConfigMap,
+    node_id: i32,
+    settings: Settings,
+    /// Shared with the broker.
+    current: Arc<ArcSwap<ServerConfig>>,
 }
 
 impl TableRules {
-    pub fn new(static_config: ConfigMap) -> Self {
-        Self { static_config }
+    pub fn new(node_id: i32, settings: Settings, current: Arc<ArcSwap<ServerConfig>>) -> Self {
+        Self { node_id, settings, current }
+    }
+
+    /// `new`: everything that would be set on the broker resource.
+    fn validate_broker(&self, image: &MetadataImage, name: &str, new: &ConfigMap) -> Result<(), ApiError> {
+        let none = ConfigMap::new();
+        let set = |resource: &ConfigResource| image.configs.of(resource).map_or(none.clone(), |map| (**map).clone());
+        let (for_all, own) = if name.is_empty() {
+            (new.clone(), set(&ConfigResource::broker(self.node_id)))
+        } else if name.parse() == Ok(self.node_id) {
+            (set(&ConfigResource::default_broker()), new.clone())
+        } else {
+            let message = format!("broker {} cannot answer for broker {name}", self.node_id);
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+        };
+        validate_broker_configs(&self.settings, &for_all, &own, &self.current.load()).map(drop).map_err(refusal)
     }
 }
 
-fn scope(resource_type: ConfigResourceType) -> Option<Scope> {
+fn refusal(refusal: ConfigRefusal) -> ApiError {
+    match refusal {
+        ConfigRefusal::InvalidConfig(message) => ApiError::new(ErrorCode::InvalidConfig, message),
+        ConfigRefusal::InvalidRequest(message) => ApiError::new(ErrorCode::InvalidRequest, message),
+    }
+}
+
+/// Whose keys a resource has; loggers are no part of the table.
+pub fn scope(resource_type: ConfigResourceType) -> Option<Scope> {
     match resource_type {
         ConfigResourceType::Topic => Some(Scope::Topic),
         ConfigResourceType::Broker => Some(Scope::Broker),
@@ -28,14 +64,20 @@ fn scope(resource_type: ConfigResourceType) -> Option<Scope> {
 }
 
 impl ConfigRules for TableRules {
-    fn validate(&self, resource: &ConfigResource, new: &ConfigMap, existing: &ConfigMap) -> Result<(), ApiError> {
-        let _ = (resource, new, existing);
-        Ok(())
+    fn validate(&self, image: &MetadataImage, resource: &ConfigResource, new: &ConfigMap) -> Result<(), ApiError> {
+        let invalid = |message| refusal(ConfigRefusal::InvalidConfig(message));
+        match resource.resource_type {
+            ConfigResourceType::Topic => validate_topic_configs(new, &self.current.load().log).map_err(invalid),
+            ConfigResourceType::Group => validate_group_configs(new, &self.current.load().groups).map_err(invalid),
+            ConfigResourceType::ClientMetrics => validate_client_metrics_configs(new).map_err(refusal),
+            ConfigResourceType::Broker => self.validate_broker(image, &resource.name, new),
+            // The controller refuses these types before it asks.
+            ConfigResourceType::BrokerLogger | ConfigResourceType::Other(_) => Ok(()),
+        }
     }
 
     fn is_list(&self, resource_type: ConfigResourceType, key: &str) -> bool {
-        let key = scope(resource_type).and_then(|scope| table::find(scope, key));
-        key.is_some_and(|key| key.kind == ConfigType::List)
+        scope(resource_type).is_some_and(|scope| is_list(scope, key))
     }
 
     fn default_value(&self, resource_type: ConfigResourceType, key: &str) -> Option<String> {
@@ -44,9 +86,12 @@ impl ConfigRules for TableRules {
 
     fn effective_topic_configs(&self, image: &MetadataImage, overrides: &ConfigMap) -> Vec<EffectiveConfig> {
         let none = ConfigMap::new();
-        let dynamic_default = image.configs.of(&ConfigResource::default_broker()).map_or(&none, |map| map);
-        let layers = Layers { static_config: &self.static_config, dynamic_default, dynamic_broker: &none };
-        let effective = |entry: taccola_base::config::ConfigEntry| EffectiveConfig {
+        let set = |resource: &ConfigResource| image.configs.of(resource).map_or(&none, |map| map);
+        let (default, own) = (ConfigResource::default_broker(), ConfigResource::broker(self.node_id));
+        let static_config = self.settings.to_map();
+        let layers =
+            Layers { static_config: &static_config, dynamic_default: set(&default), dynamic_broker: set(&own) };
+        let effective = |entry: ConfigEntry| EffectiveConfig {
             read_only: entry.is_read_only,
             source: entry.source.code(),
             sensitive: entry.is_sensitive,

@@ -68,8 +68,19 @@ pub static TABLE: &[Row] = &[
     reply!(Fetch, 4..=18, k001_fetch),
     reply!(ListOffsets, 1..=11, k002_list_offsets),
     reply!(Metadata, 0..=13, k003_metadata),
+    reply!(OffsetCommit, 2..=10, k008_offset_commit),
+    reply!(OffsetFetch, 1..=10, k009_offset_fetch),
+    reply!(FindCoordinator, 0..=6, k010_find_coordinator),
+    reply!(JoinGroup, 0..=9, k011_join_group),
+    reply!(Heartbeat, 0..=4, k012_heartbeat),
+    reply!(LeaveGroup, 0..=5, k013_leave_group),
+    reply!(SyncGroup, 0..=5, k014_sync_group),
+    reply!(DescribeGroups, 0..=6, k015_describe_groups),
+    reply!(ListGroups, 0..=5, k016_list_groups),
     reply!(ApiVersions, 0..=4, k018_api_versions),
     reply!(CreateTopics, 2..=7, k019_create_topics),
+    reply!(DeleteGroups, 0..=2, k042_delete_groups),
+    reply!(OffsetDelete, 0..=0, k047_offset_delete),
 ];
 
 /// The row of a key, if it is served.

@@ -9,6 +9,7 @@ pub mod context;
 pub mod dispatch;
 pub mod error_map;
 pub mod fetch;
+pub mod groups;
 pub mod metrics;
 pub mod operations;
 pub mod partition;

@@ -195,23 +195,18 @@ impl JournalRuntime {
             state.staging.give_back(frame);
         }
         state.running = false;
-        let mut woken = Vec::new();
-        match result {
-            Ok(()) => {
-                state.durable = flush.up_to;
-                let durable = Ticket(state.durable);
-                let (done, waiting) = std::mem::take(&mut state.waiters).into_iter().partition(|(ticket, _)| *ticket <= durable);
-                state.waiters = waiting;
-                woken = done;
-                if !state.staged.is_empty() && let Some(leader) = state.waiters.pop() {
-                    woken.push(leader);
-                }
-            }
-            Err(error) => {
-                drop(state);
-                self.fail(&error.to_string());
-                return;
-            }
+        if let Err(error) = result {
+            drop(state);
+            self.fail(&error.to_string());
+            return;
+        }
+        state.durable = flush.up_to;
+        let durable = Ticket(state.durable);
+        let (mut woken, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.waiters).into_iter().partition(|(ticket, _)| *ticket <= durable);
+        state.waiters = waiting;
+        if !state.staged.is_empty() && let Some(leader) = state.waiters.pop() {
+            woken.push(leader);
         }
         drop(state);
         for (_, waker) in woken {

@@ -1,5 +1,7 @@
-//! What runs around the pure engines: the journal's group commit, the metadata log, replicas, housekeeping.
+//! What runs around the pure engines: the journal's group commit, the metadata log, replicas, group
+//! coordinators, housekeeping.
 
+pub mod coordinator;
 pub mod housekeeping;
 pub mod journal;
 pub mod metadata;

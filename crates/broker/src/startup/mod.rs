@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use taccola_base::config::{AcksDurability, Listener, ServerConfig, Settings};
 use taccola_base::topic::CLUSTER_METADATA_TOPIC;
 use taccola_base::{TopicPartition, Uuid, limits};
+use taccola_coord::GroupConfig;
 use taccola_log::journal::{self, Journal};
 use taccola_log::{LogConfig, LogShared, PartitionLog, log_dir};
 use taccola_meta::controller::{BrokerSpec, Controller, ControllerSettings, PreviousShutdown};
@@ -28,6 +29,7 @@ use crate::fetch::session::FetchSessionCache;
 use crate::metrics::Metrics;
 use crate::partition::{Durability, Leadership, Partition};
 use crate::partitions::PartitionTable;
+use crate::runtime::coordinator::{self, GroupCoordinator};
 use crate::runtime::housekeeping;
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::MetadataLog;
@@ -114,6 +116,13 @@ pub(crate) async fn open(
         cluster_id: dirs.cluster_id.clone(),
         log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
         partitions: PartitionTable::default(),
+        groups: GroupCoordinator::new(
+            GroupConfig::new(&config.groups.classic, &config.offsets),
+            config.offsets.topic_compression_codec,
+            durability,
+            journal.clone(),
+            tokio::runtime::Handle::current(),
+        ),
         journal,
         log_shared: shared,
         metrics: Metrics::default(),
@@ -132,6 +141,9 @@ pub(crate) async fn open(
     });
     adopt_logs(&broker, image, logs);
     register(&broker, bound, summary.clean).await?;
+    for partition in broker.partitions.of_topic(coordinator::TOPIC) {
+        broker.groups.take_over(partition);
+    }
     Ok((broker, summary))
 }
 

@@ -18,7 +18,7 @@ use super::StartError;
 use super::dirs::{LogDir, LogDirs};
 
 /// A log that was found in a log directory.
-pub struct OpenedLog {
+pub(super) struct OpenedLog {
     pub log: PartitionLog,
     /// Index into `log.dirs`.
     pub log_dir: usize,
@@ -26,7 +26,7 @@ pub struct OpenedLog {
 }
 
 /// Everything in the log directories, open, and the journal, running.
-pub struct OpenedLogs {
+pub(super) struct OpenedLogs {
     pub logs: HashMap<TopicPartition, OpenedLog>,
     pub journal: Journal,
     pub summary: RecoverySummary,
@@ -46,7 +46,7 @@ pub struct RecoverySummary {
 type Entries = HashMap<(Uuid, i32), Vec<JournalEntry>>;
 
 /// Opens every log of every directory, replays the journal into them, and starts the journal anew.
-pub fn open_logs(
+pub(super) fn open_logs(
     dirs: &LogDirs,
     node_id: i32,
     journal_bytes: u64,
