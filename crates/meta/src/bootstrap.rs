@@ -76,7 +76,8 @@ pub fn standalone_snapshot(voter: &StandaloneVoter) -> Snapshot {
         endpoints,
         kraft_version_feature: KRaftVersionFeature { min_supported_version: 0, max_supported_version: 1 },
     };
-    let quorum = QuorumFacts { kraft_version: 1, voters: Some(VotersRecord { version: 0, voters: vec![voter] }) };
+    let voters = Some(VotersRecord { version: 0, voters: vec![voter] });
+    let quorum = QuorumFacts { kraft_version: 1, voters, only_in_first_snapshot: true };
     Snapshot { id: BOOTSTRAP_ID, last_contained_log_time_ms: 0, quorum, records: Vec::new() }
 }
 

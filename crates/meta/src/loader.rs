@@ -27,6 +27,8 @@ pub struct QuorumFacts {
     pub kraft_version: i16,
     /// The dynamic voter set; `None` with a static one.
     pub voters: Option<VotersRecord>,
+    /// Whether the voters stand only in the snapshot that the directory was formatted with ([`crate::bootstrap`]).
+    pub only_in_first_snapshot: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -122,7 +124,10 @@ impl MetadataLoader {
             ControlContent::KRaftVersion(KRaftVersionRecord { kraft_version, .. }) => {
                 self.quorum.kraft_version = kraft_version;
             }
-            ControlContent::Voters(voters) => self.quorum.voters = Some(voters),
+            ControlContent::Voters(voters) => {
+                self.quorum.voters = Some(voters);
+                self.quorum.only_in_first_snapshot = false;
+            }
             ControlContent::LeaderChange(_)
             | ControlContent::SnapshotHeader(_)
             | ControlContent::SnapshotFooter(_)

@@ -80,8 +80,10 @@ pub struct Election {
     pub epoch: i32,
     /// First: written and flushed.
     pub quorum_state: QuorumState,
-    /// Second: appended at the log's end with [`leader_change_batch`].
+    /// Second: appended at the log's end with [`start_of_epoch_batch`].
     pub leader_change: LeaderChangeMessage,
+    /// With it, once: the dynamic quorum that so far only the first snapshot knows, so that the log says it as well.
+    pub quorum: Option<(KRaftVersionRecord, VotersRecord)>,
 }
 
 /// The election of a quorum of one. An error says why this node must not elect itself.
@@ -95,15 +97,18 @@ pub fn elect_alone(start: &StartState) -> Result<Election, MetaError> {
     } else {
         QuorumState::static_leader(start.node_id, epoch, &[start.node_id])
     };
-    let voter =
-        Voter { voter_id: start.node_id, voter_directory_id: if dynamic { start.directory_id } else { Uuid::ZERO } };
+    // Kafka writes and reads version 0 also in a dynamic quorum, without directory ids.
+    let voter = Voter { voter_id: start.node_id, voter_directory_id: Uuid::ZERO };
     let leader_change = LeaderChangeMessage {
-        version: i16::from(dynamic),
+        version: 0,
         leader_id: start.node_id,
         voters: vec![voter.clone()],
         granting_voters: vec![voter],
     };
-    Ok(Election { epoch, quorum_state, leader_change })
+    let facts = &start.facts;
+    let voters = facts.voters.clone().filter(|_| dynamic && facts.only_in_first_snapshot);
+    let quorum = voters.map(|v| (KRaftVersionRecord { version: 0, kraft_version: facts.kraft_version }, v));
+    Ok(Election { epoch, quorum_state, leader_change, quorum })
 }
 
 fn check_alone(start: &StartState, dynamic: bool) -> Result<(), MetaError> {
@@ -132,8 +137,14 @@ fn check_alone(start: &StartState, dynamic: bool) -> Result<(), MetaError> {
 }
 
 /// The control batch with which a leader opens its epoch.
-pub fn leader_change_batch(message: &LeaderChangeMessage, at: AppendContext) -> Result<EncodedBatch, MetaError> {
-    control_batch(&[(ControlType::LeaderChange, control_body(message, message.version)?)], at)
+pub fn start_of_epoch_batch(election: &Election, at: AppendContext) -> Result<EncodedBatch, MetaError> {
+    let message = &election.leader_change;
+    let mut records = vec![(ControlType::LeaderChange, control_body(message, message.version)?)];
+    if let Some((version, voters)) = &election.quorum {
+        records.push((ControlType::KraftVersion, control_body(version, version.version)?));
+        records.push((ControlType::KraftVoters, control_body(voters, voters.version)?));
+    }
+    control_batch(&records, at)
 }
 
 /// The records that a new leader writes before any command: the end of a transaction that its predecessor left open, and
@@ -232,12 +243,21 @@ mod tests {
                 voter_directory_id: Uuid::from_u128(directory),
                 ..Default::default()
             };
-            QuorumFacts { kraft_version: 1, voters: Some(VotersRecord { version: 0, voters: vec![voter] }) }
+            QuorumFacts {
+                kraft_version: 1,
+                voters: Some(VotersRecord { version: 0, voters: vec![voter] }),
+                ..Default::default()
+            }
         };
         let election = elect_alone(&StartState { facts: voters(777), ..start() }).unwrap();
-        assert_eq!(election.leader_change.version, 1);
-        assert_eq!(election.leader_change.voters[0].voter_directory_id, Uuid::from_u128(777));
+        assert_eq!(election.leader_change.version, 0);
+        assert!(election.quorum.is_none());
+        let first = QuorumFacts { only_in_first_snapshot: true, ..voters(777) };
+        assert!(elect_alone(&StartState { facts: first, ..start() }).unwrap().quorum.is_some());
         assert!(elect_alone(&StartState { facts: voters(778), ..start() }).is_err());
-        assert!(elect_alone(&StartState { facts: QuorumFacts { kraft_version: 1, voters: None }, ..start() }).is_err());
+        assert!(
+            elect_alone(&StartState { facts: QuorumFacts { kraft_version: 1, ..Default::default() }, ..start() })
+                .is_err()
+        );
     }
 }

@@ -70,10 +70,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn of(image: &MetadataImage, quorum: &QuorumFacts) -> Self {
+        let id = SnapshotId::of(image);
+        let only_in_first_snapshot = quorum.voters.is_some() && id.end_offset == 0;
         Self {
-            id: SnapshotId::of(image),
+            id,
             last_contained_log_time_ms: image.provenance.last_contained_log_time_ms.max(0),
-            quorum: quorum.clone(),
+            quorum: QuorumFacts { only_in_first_snapshot, ..quorum.clone() },
             records: image.to_records(),
         }
     }
@@ -112,6 +114,7 @@ impl Snapshot {
         }
         let bad = |reason: &str| MetaError::Snapshot(format!("{} {reason}", id.file_name()));
         let header = reading.header.ok_or_else(|| bad("has no header"))?;
+        reading.quorum.only_in_first_snapshot = reading.quorum.voters.is_some() && id.end_offset == 0;
         if !reading.ended {
             return Err(bad("has no footer: it was not written to its end"));
         }

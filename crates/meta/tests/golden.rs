@@ -15,7 +15,7 @@ use taccola_meta::controller::{Outcome, PreviousShutdown};
 use taccola_meta::feature::MetadataVersion;
 use taccola_meta::image::{ConfigResource, ConfigResourceType, QuotaEntity};
 use taccola_meta::loader::QuorumFacts;
-use taccola_meta::quorum::{StartState, activation_records, elect_alone, leader_change_batch};
+use taccola_meta::quorum::{StartState, activation_records, elect_alone, start_of_epoch_batch};
 use taccola_meta::snapshot::{Snapshot, SnapshotId};
 use taccola_meta::{MetadataImage, MetadataLoader, MetadataRecord, VersionedRecord};
 use taccola_wire::messages::create_partitions_request::CreatePartitionsTopic;
@@ -84,7 +84,7 @@ fn control_batches_are_written_again_byte_for_byte() {
             leader_epoch: election.epoch,
             now_ms: batch.append_time_ms,
         };
-        assert_eq!(leader_change_batch(&election.leader_change, at).unwrap().bytes, raw.unwrap().bytes);
+        assert_eq!(start_of_epoch_batch(&election, at).unwrap().bytes, raw.unwrap().bytes);
         epochs.push(election.epoch);
     }
     assert_eq!(epochs, [1, 2, 3]);
@@ -216,7 +216,7 @@ impl Life {
             last_epoch: at.leader_epoch - 1,
             facts: QuorumFacts::default(),
         };
-        let batch = leader_change_batch(&elect_alone(&start).unwrap().leader_change, at).unwrap();
+        let batch = start_of_epoch_batch(&elect_alone(&start).unwrap(), at).unwrap();
         self.log.append_bytes(batch.bytes);
         self.log.loader.publish();
         for command in activation_records(&self.log.loader, &BootstrapMetadata::default()) {

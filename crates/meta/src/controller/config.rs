@@ -42,9 +42,9 @@ pub struct EffectiveConfig {
 
 /// What keys and values mean, from the one table of config keys.
 pub trait ConfigRules: Send + Sync {
-    /// Checks everything that will be set on the resource itself. `existing` is what is set now. The error is
-    /// INVALID_CONFIG with a sentence for the client, or another code where Kafka has one.
-    fn validate(&self, resource: &ConfigResource, new: &ConfigMap, existing: &ConfigMap) -> Result<(), ApiError>;
+    /// Checks everything that will be set on the resource itself; `image` has what is set now, on it and on others. The
+    /// error is INVALID_CONFIG with a sentence for the client, or another code where Kafka has one.
+    fn validate(&self, image: &MetadataImage, resource: &ConfigResource, new: &ConfigMap) -> Result<(), ApiError>;
 
     /// Whether the key is a list, which APPEND and SUBTRACT need.
     fn is_list(&self, resource_type: ConfigResourceType, key: &str) -> bool;
@@ -152,7 +152,7 @@ impl Controller {
                 records.push(config_record(resource, key, value));
             }
         }
-        self.rules.validate(resource, &new, existing)?;
+        self.rules.validate(image, resource, &new)?;
         if must_exist {
             check_exists(image, resource)?;
         }

@@ -16,7 +16,7 @@ use taccola_wire::error::ErrorCode;
 pub struct TestRules;
 
 impl ConfigRules for TestRules {
-    fn validate(&self, _: &ConfigResource, new: &ConfigMap, _: &ConfigMap) -> Result<(), ApiError> {
+    fn validate(&self, _: &MetadataImage, _: &ConfigResource, new: &ConfigMap) -> Result<(), ApiError> {
         match new.keys().find(|k| k.starts_with("bad")) {
             Some(key) => Err(ApiError::new(ErrorCode::InvalidConfig, format!("there is no config {key}"))),
             None => Ok(()),
