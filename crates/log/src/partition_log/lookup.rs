@@ -199,7 +199,7 @@ impl PartitionLog {
     pub(super) fn load_snapshot(&self, end: Offset) -> (ProducerState, Offset) {
         let expiration_ms = self.config.producer_id_expiration_ms;
         let first = self.segments.first().map_or(0, |segment| segment.base_offset);
-        for offset in self.snapshots.iter().rev().copied().filter(|offset| *offset <= end && *offset > first) {
+        for offset in self.snapshots.iter().rev().copied().filter(|offset| *offset <= end && *offset >= first) {
             let path = crate::segment::segment_path(&self.dir, offset, "snapshot");
             let state = match crate::file::read_small(&path, super::open::SNAPSHOT_BYTES_MAX) {
                 Ok(Some(bytes)) => ProducerState::decode_snapshot(&bytes, self.opened_ms, expiration_ms),
