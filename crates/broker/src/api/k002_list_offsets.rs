@@ -20,6 +20,8 @@ use crate::context::RequestContext;
 use crate::error_map;
 use crate::partition::{EpochCheck, FetchIsolation, Partition};
 
+/// Leader epochs came with this version.
+const LEADER_EPOCH_SINCE: i16 = 4;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -43,7 +45,7 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Lis
             } else {
                 look_up(broker, context.api_version, &topic.name, wanted, isolation)
             };
-            partition_response(wanted.partition_index, answer)
+            partition_response(context.api_version, wanted.partition_index, answer)
         });
         response.topics.push(ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name });
     }
@@ -51,6 +53,7 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Lis
 }
 
 fn partition_response(
+    version: i16,
     partition_index: i32,
     answer: Result<Option<OffsetForTimestamp>, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
@@ -64,7 +67,7 @@ fn partition_response(
         error_code: error.code(),
         timestamp: found.timestamp_ms,
         offset: found.offset,
-        leader_epoch: found.leader_epoch,
+        leader_epoch: if version >= LEADER_EPOCH_SINCE { found.leader_epoch } else { -1 },
     }
 }
 

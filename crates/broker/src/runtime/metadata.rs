@@ -91,7 +91,7 @@ impl MetadataLog {
             bytes_since_snapshot: bytes,
         };
         let failed = |error: MetadataWriteError| StartError::Metadata(error.to_string());
-        let leader_change = quorum::leader_change_batch(&election.leader_change, log.append_context()).map_err(bad)?;
+        let leader_change = quorum::start_of_epoch_batch(&election, log.append_context()).map_err(bad)?;
         log.write(vec![leader_change]).await.map_err(failed)?;
         let bootstrap = read_bootstrap(&config.metadata_log_dir)?;
         for command in quorum::activation_records(&log.loader, &bootstrap) {

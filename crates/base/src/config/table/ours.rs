@@ -8,7 +8,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
     key("taccola.acks.durability").string("disk").one_of(&["disk", "memory"]).high().ours().implemented()
         .doc("What acks=all promises: disk, the records survive a power cut; memory, they survive the process, as with \
              Kafka's defaults."),
-    key("taccola.journal.bytes").long(268_435_456).range(1_048_576, 1_099_511_627_776).bytes().medium().ours()
+    key("taccola.journal.bytes").long(67_108_864).range(1_048_576, 1_099_511_627_776).bytes().medium().ours()
         .implemented()
         .doc("Size of the shared journal, taken on disk at the first start; a larger one lets segments be flushed less \
              often."),
