@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use common::{MemoryLog, broker_spec, controller, controller_registration};
 use taccola_base::Uuid;
-use taccola_meta::batch::{AppendContext, BatchContent, DecodedBatch, decode_batches, encode_batches};
+use taccola_meta::batch::{AppendContext, BatchContent, DecodedBatch, decode_batch, decode_batches, encode_batches};
 use taccola_meta::bootstrap::{BootstrapMetadata, StandaloneVoter, standalone_snapshot};
 use taccola_meta::controller::{Outcome, PreviousShutdown};
 use taccola_meta::feature::MetadataVersion;
@@ -186,6 +186,27 @@ fn a_new_directory_starts_with_what_kafka_writes() {
         }
     }
     assert_eq!(ours, theirs);
+}
+
+/// The voters stand in the log as soon as it has a leader.
+#[test]
+fn a_dynamic_quorum_opens_its_first_epoch_as_kafka_does() {
+    let theirs = Bytes::from_static(include_bytes!("../testdata/standalone_first_batch.log"));
+    let snapshot = Snapshot::decode(SnapshotId { end_offset: 0, epoch: 0 }, &Bytes::from_static(STANDALONE)).unwrap();
+    let start = StartState {
+        node_id: 0,
+        directory_id: directory_of_standalone(),
+        static_voters: Vec::new(),
+        quorum_state: None,
+        last_epoch: 0,
+        facts: snapshot.quorum,
+    };
+    let election = elect_alone(&start).unwrap();
+    let at = AppendContext { base_offset: 0, leader_epoch: 1, now_ms: decode_batch(&theirs).unwrap().append_time_ms };
+    assert_eq!(start_of_epoch_batch(&election, at).unwrap().bytes, theirs);
+    let state =
+        r#"{"leaderId":0,"leaderEpoch":1,"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}"#;
+    assert_eq!(election.quorum_state.format(), state);
 }
 
 fn directory_of_standalone() -> Uuid {

@@ -53,6 +53,7 @@ enum Command {
     Start {
         broker: i32,
         lost: bool,
+        fence: bool,
     },
     Stop {
         broker: i32,
@@ -80,7 +81,8 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => (name.clone(), -1..9).prop_map(|(name, count)| Command::Grow { name, count }),
         3 => (prop::sample::select(vec![2i8, 4, 8, 16, 32, 99]), name, 0..KEYS.len(), -1i8..5, "[0-9a-c,]{0,6}|true")
             .prop_map(|(kind, name, key, op, value)| Command::Config { kind, name, key, op, value }),
-        3 => (broker.clone(), any::<bool>()).prop_map(|(broker, lost)| Command::Start { broker, lost }),
+        3 => (broker.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(broker, lost, fence)| Command::Start { broker, lost, fence }),
         1 => broker.clone().prop_map(|broker| Command::Stop { broker }),
         1 => broker.clone().prop_map(|broker| Command::Fence { broker }),
         1 => broker.prop_map(|broker| Command::ProducerIds { broker }),
@@ -169,8 +171,9 @@ impl World {
                 let response = self.log.commit(ctl.incremental_alter_configs(self.log.image(), &request));
                 assert_eq!(response.responses.len(), 1);
             }
-            Command::Start { broker, lost } => {
-                if self.log.image().cluster.brokers.contains_key(&broker) {
+            Command::Start { broker, lost, fence } => {
+                let led = self.led_by(broker);
+                if fence && self.log.image().cluster.brokers.contains_key(&broker) {
                     self.log.commit(ctl.fence_broker(self.log.image(), broker).unwrap());
                 }
                 let next = self.log.next_offset();
@@ -180,6 +183,10 @@ impl World {
                 assert_eq!(epoch, next);
                 self.log.commit(ctl.unfence_broker(self.log.image(), broker).unwrap());
                 assert!(self.log.image().cluster.is_active(broker));
+                for (at, epoch) in self.led_by(broker) {
+                    let before = led.iter().find(|(was, _)| *was == at);
+                    assert!(before.is_none_or(|(_, before)| epoch > *before), "{at:?} is led again in the same epoch");
+                }
             }
             Command::Stop { broker } => {
                 if let Ok(outcome) = ctl.controlled_shutdown(self.log.image(), broker) {
@@ -207,6 +214,12 @@ impl World {
             }
         }
         assert!(self.log.next_offset() >= next);
+    }
+
+    fn led_by(&self, broker: i32) -> Vec<((Uuid, i32), i32)> {
+        let topics = self.log.image().topics.iter();
+        let all = topics.flat_map(|t| t.partitions.iter().map(|(id, p)| ((t.id, *id), p)));
+        all.filter(|(_, p)| p.leader == broker).map(|(at, p)| (at, p.leader_epoch)).collect()
     }
 
     fn replayed(&self) -> MetadataImage {

@@ -2,9 +2,9 @@
 //! Answers to `ClusterControlManager` and the broker handlers of `ReplicationControlManager`.
 //!
 //! One node on its own runs through the same steps as in a cluster, so that its log is what a JVM's would be:
-//! * start: [`Controller::register_controller`], [`Controller::fence_broker`] if the registration from before still counts
-//!   as live, [`Controller::register_broker`], [`Controller::unfence_broker`] (which elects leaders: every start has new
-//!   leader epochs);
+//! * start: [`Controller::register_controller`], [`Controller::register_broker`], [`Controller::unfence_broker`], which
+//!   elects leaders: every start has new leader epochs. A registration from before that still counts as live, because the
+//!   node was killed, is fenced on the way, as a cluster does when the session runs out;
 //! * orderly stop: [`Controller::controlled_shutdown`], then [`Controller::fence_broker`].
 
 use taccola_base::Uuid;
@@ -66,10 +66,16 @@ impl Controller {
         self.check_spec(image, spec)?;
         let known = image.cluster.brokers.get(&spec.id);
         let mut records = Vec::new();
-        let new_incarnation = known.is_some_and(|b| b.incarnation_id != spec.incarnation_id);
-        if new_incarnation && previous == PreviousShutdown::MayHaveLost && image.elr_enabled() {
-            let unclean = Move { unclean: Some(spec.id), ..Move::default() };
-            self.elect(image, unclean, |p| p.isr.contains(&spec.id) || p.elr.contains(&spec.id), &mut records);
+        if let Some(known) = known.filter(|b| b.incarnation_id != spec.incarnation_id) {
+            let id = spec.id;
+            if previous == PreviousShutdown::MayHaveLost && image.elr_enabled() {
+                let unclean = Move { unclean: Some(id), ..Move::default() };
+                self.elect(image, unclean, |p| p.isr.contains(&id) || p.elr.contains(&id), &mut records);
+            } else if !known.fenced {
+                // It ended without a word: what it led gets a new leader epoch, even if it leads it again.
+                let leaving = Move { remove: Some(id), ..Move::default() };
+                self.elect(image, leaving, |p| p.isr.contains(&id), &mut records);
+            }
         }
         let registration = BrokerRegistration {
             id: spec.id,
