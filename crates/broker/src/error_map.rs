@@ -6,6 +6,7 @@ use taccola_wire::error::ErrorCode;
 
 use crate::partition::{AppendRejected, ReadRejected};
 use crate::runtime::journal::JournalWaitError;
+use crate::runtime::metadata::MetadataWriteError;
 
 pub fn log(error: &LogError) -> ErrorCode {
     match error {
@@ -59,6 +60,15 @@ pub fn journal_wait(error: &JournalWaitError) -> ErrorCode {
     match error {
         JournalWaitError::TimedOut => ErrorCode::RequestTimedOut,
         JournalWaitError::Failed(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+pub fn metadata_write(error: &MetadataWriteError) -> ErrorCode {
+    match error {
+        // The records were made here: that they cannot be written down is a defect of ours.
+        MetadataWriteError::Encode(_) => ErrorCode::UnknownServerError,
+        MetadataWriteError::Append(error) => append(error),
+        MetadataWriteError::Journal(error) => journal_wait(error),
     }
 }
 

@@ -4,19 +4,19 @@
 use std::sync::Arc;
 
 use taccola_base::Uuid;
-use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::create_topics_request::CreateTopicsRequest;
 use taccola_wire::messages::create_topics_response::{CreatableTopicResult, CreateTopicsResponse};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::error_map;
 
 pub async fn handle(broker: &Arc<Broker>, _context: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let created = broker.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
     created.unwrap_or_else(|error| {
         let failed = |name: &str| CreatableTopicResult {
             name: name.to_owned(),
-            error_code: ErrorCode::KafkaStorageError.code(),
+            error_code: error_map::metadata_write(&error).code(),
             error_message: Some(error.to_string()),
             ..Default::default()
         };

@@ -101,11 +101,11 @@ pub fn checkpoint(broker: &Broker) {
     write_log_start_offsets(broker);
 }
 
-/// Kafka lists only partitions whose log does not begin with their first segment.
-pub fn write_log_start_offsets(broker: &Broker) {
+/// Kafka lists only partitions whose log does not begin with their first segment. False: not all is on disk.
+pub fn write_log_start_offsets(broker: &Broker) -> bool {
     write_checkpoint(broker, log_dir::LOG_START_OFFSET_CHECKPOINT, |partition| {
         partition.with_log(|log| log.log_start_offset()).filter(|offset| *offset > 0)
-    });
+    })
 }
 
 pub fn checkpoint_high_watermarks(broker: &Broker) {
@@ -114,15 +114,17 @@ pub fn checkpoint_high_watermarks(broker: &Broker) {
     });
 }
 
-/// Writes one checkpoint file per log directory; a file that would not change is left alone.
-fn write_checkpoint(broker: &Broker, file: &'static str, offset_of: impl Fn(&Partition) -> Option<i64>) {
+/// Writes one checkpoint file per log directory; a file that would not change is left alone. False: one was not written.
+fn write_checkpoint(broker: &Broker, file: &'static str, offset_of: impl Fn(&Partition) -> Option<i64>) -> bool {
+    // Taken before the offsets are, so that of two rounds at once the later state is written last.
+    let mut written = broker.checkpoints_written.lock();
     let mut by_dir: Vec<HashMap<TopicPartition, i64>> = vec![HashMap::new(); broker.log_dirs.len()];
     for partition in broker.partitions.all() {
         if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir), offset_of(&partition)) {
             offsets.insert(partition.topic_partition.clone(), offset);
         }
     }
-    let mut written = broker.checkpoints_written.lock();
+    let mut complete = true;
     for (dir, offsets) in broker.log_dirs.iter().zip(by_dir) {
         let key = (dir.id, file);
         if written.get(&key) == Some(&offsets) {
@@ -132,7 +134,11 @@ fn write_checkpoint(broker: &Broker, file: &'static str, offset_of: impl Fn(&Par
             Ok(()) => {
                 written.insert(key, offsets);
             }
-            Err(error) => tracing::error!(file, dir = %dir.path.display(), error = describe(&error), "checkpoint"),
+            Err(error) => {
+                complete = false;
+                tracing::error!(file, dir = %dir.path.display(), error = describe(&error), "checkpoint");
+            }
         }
     }
+    complete
 }

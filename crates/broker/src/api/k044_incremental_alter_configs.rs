@@ -1,0 +1,31 @@
+//! IncrementalAlterConfigs, key 44, v0–v1 (KIP-339): single keys are set, removed, or extended and cut as lists. The
+//! controller decides (`taccola_meta::controller::config`), the one table of keys says what is good (`config_rules`); the
+//! answer comes once the change is durable and in force.
+
+use std::sync::Arc;
+
+use taccola_wire::messages::incremental_alter_configs_request::IncrementalAlterConfigsRequest;
+use taccola_wire::messages::incremental_alter_configs_response::{
+    AlterConfigsResourceResponse, IncrementalAlterConfigsResponse,
+};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::error_map;
+
+pub async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let altered = broker.command(|controller, image| controller.incremental_alter_configs(image, &request)).await;
+    altered.unwrap_or_else(|error| {
+        let failed = request.resources.iter().map(|resource| AlterConfigsResourceResponse {
+            error_code: error_map::metadata_write(&error).code(),
+            error_message: Some(error.to_string()),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+        });
+        IncrementalAlterConfigsResponse { responses: failed.collect(), ..Default::default() }
+    })
+}
