@@ -25,6 +25,7 @@ use crate::partitions::PartitionTable;
 use crate::runtime::coordinator::GroupCoordinator;
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
+use crate::runtime::producer_ids::ProducerIds;
 use crate::startup::dirs::LogDirs;
 use crate::topic_config::TopicConfig;
 
@@ -51,7 +52,8 @@ pub struct Broker {
     /// What each checkpoint file holds, by directory and file.
     pub(crate) checkpoints_written: Mutex<HashMap<(Uuid, &'static str), HashMap<TopicPartition, i64>>>,
     /// The settings with what was set while brokers ran.
-    pub(crate) dynamic: ArcSwap<ServerConfig>,
+    pub(crate) dynamic: Arc<ArcSwap<ServerConfig>>,
+    pub(crate) producer_ids: ProducerIds,
     pub(crate) settings: Settings,
     pub(crate) stop: watch::Sender<bool>,
     /// Keeps the directories locked.

@@ -79,8 +79,21 @@ pub static TABLE: &[Row] = &[
     reply!(ListGroups, 0..=5, k016_list_groups),
     reply!(ApiVersions, 0..=4, k018_api_versions),
     reply!(CreateTopics, 2..=7, k019_create_topics),
+    reply!(DeleteTopics, 1..=6, k020_delete_topics),
+    reply!(DeleteRecords, 0..=2, k021_delete_records),
+    reply!(InitProducerId, 0..=5, k022_init_producer_id),
+    reply!(OffsetForLeaderEpoch, 2..=4, k023_offset_for_leader_epoch),
+    reply!(DescribeConfigs, 1..=4, k032_describe_configs),
+    reply!(AlterConfigs, 0..=2, k033_alter_configs),
+    reply!(DescribeLogDirs, 1..=5, k035_describe_log_dirs),
+    reply!(CreatePartitions, 0..=3, k037_create_partitions),
     reply!(DeleteGroups, 0..=2, k042_delete_groups),
+    reply!(IncrementalAlterConfigs, 0..=1, k044_incremental_alter_configs),
     reply!(OffsetDelete, 0..=0, k047_offset_delete),
+    reply!(DescribeCluster, 0..=2, k060_describe_cluster),
+    reply!(DescribeProducers, 0..=0, k061_describe_producers),
+    reply!(ListConfigResources, 0..=1, k074_list_config_resources),
+    reply!(DescribeTopicPartitions, 0..=0, k075_describe_topic_partitions),
 ];
 
 /// The row of a key, if it is served.

@@ -5,4 +5,5 @@ pub mod coordinator;
 pub mod housekeeping;
 pub mod journal;
 pub mod metadata;
+pub mod producer_ids;
 pub mod replicas;

@@ -33,6 +33,7 @@ use crate::runtime::coordinator::{self, GroupCoordinator};
 use crate::runtime::housekeeping;
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::MetadataLog;
+use crate::runtime::producer_ids::ProducerIds;
 use crate::runtime::replicas::describe;
 use crate::topic_config::TopicConfig;
 use dirs::LogDirs;
@@ -109,7 +110,8 @@ pub(crate) async fn open(
     let metadata =
         MetadataLog::start(metadata_partition.clone(), journal.clone(), durability, &config, directory_id).await?;
     let image = metadata.image().clone();
-    let rules = Arc::new(TableRules::new(settings.to_map()));
+    let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let rules = Arc::new(TableRules::new(config.node_id, settings.clone(), dynamic.clone()));
     let controller = Controller::new(controller_settings(&config), rules);
     let broker = Arc::new(Broker {
         node_id: config.node_id,
@@ -133,7 +135,8 @@ pub(crate) async fn open(
         fetch_sessions: Mutex::new(FetchSessionCache::new(config.fetch.session_slots)),
         deleted_dirs: Mutex::default(),
         checkpoints_written: Mutex::default(),
-        dynamic: ArcSwap::from_pointee(config.clone()),
+        dynamic,
+        producer_ids: ProducerIds::default(),
         settings,
         stop,
         _dirs: dirs,
