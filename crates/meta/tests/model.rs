@@ -267,7 +267,7 @@ fn check(image: &MetadataImage, epochs: &mut BTreeMap<(Uuid, i32), (i32, i32)>) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn log_snapshot_and_live_image_agree(commands in prop::collection::vec(commands(), 1..60)) {

@@ -299,8 +299,7 @@ fn check_exists(image: &MetadataImage, resource: &ConfigResource) -> Result<(), 
             let known = name.parse().is_ok_and(|id: i32| {
                 image.cluster.brokers.contains_key(&id) || image.cluster.controllers.contains_key(&id)
             });
-            let unknown =
-                || ApiError::new(ErrorCode::BrokerIdNotRegistered, format!("there is no node with id {name}"));
+            let unknown = || ApiError::new(ErrorCode::InvalidRequest, format!("there is no node with id {name}"));
             known.then_some(()).ok_or_else(unknown)
         }
         _ => Ok(()),

@@ -148,39 +148,43 @@ impl Controller {
         place(image, 0, count, factor)
     }
 
-    /// Deletes topics by name or by id.
+    /// Deletes topics by name or by id. A topic that is named more than once, in whatever way, is not deleted and has one
+    /// row.
     pub fn delete_topics(&self, image: &MetadataImage, request: &DeleteTopicsRequest) -> Outcome<DeleteTopicsResponse> {
         let mut wanted: Vec<(Option<&str>, Uuid)> =
             request.topics.iter().map(|t| (t.name.as_deref(), t.topic_id)).collect();
         wanted.extend(request.topic_names.iter().map(|name| (Some(name.as_str()), Uuid::ZERO)));
         let mut times: BTreeMap<Uuid, usize> = BTreeMap::new();
+        let mut same: BTreeMap<(Option<&str>, Uuid), usize> = BTreeMap::new();
         let found: Vec<Result<Arc<TopicImage>, ApiError>> =
             wanted.iter().map(|(name, id)| self.topic_to_delete(image, *name, *id)).collect();
-        for topic in found.iter().flatten() {
-            *times.entry(topic.id).or_default() += 1;
+        for (topic, item) in found.iter().zip(&wanted) {
+            *same.entry(*item).or_default() += 1;
+            if let Ok(topic) = topic {
+                *times.entry(topic.id).or_default() += 1;
+            }
         }
+        let repeated = || ApiError::new(ErrorCode::InvalidRequest, "the request names this topic more than once");
         let (mut records, mut responses) = (Vec::new(), Vec::new());
-        for ((name, id), topic) in wanted.into_iter().zip(found) {
-            let once = topic.and_then(|t| match times.get(&t.id) {
-                Some(1) => Ok(t),
-                _ => Err(ApiError::new(ErrorCode::InvalidRequest, "the request names this topic more than once")),
-            });
-            responses.push(match once {
+        let (mut told, mut told_topics) = (BTreeSet::new(), BTreeSet::new());
+        for (item, topic) in wanted.into_iter().zip(found) {
+            let again = !told.insert(item);
+            let literally = same.get(&item).is_some_and(|n| *n > 1);
+            responses.push(match topic {
+                _ if again => continue,
+                _ if literally => refused_deletion(item.0, item.1, repeated()),
+                Err(error) => refused_deletion(item.0, item.1, error),
+                Ok(topic) if times.get(&topic.id).is_some_and(|n| *n > 1) => {
+                    if !told_topics.insert(topic.id) {
+                        continue;
+                    }
+                    refused_deletion(Some(&topic.name), topic.id, repeated())
+                }
                 Ok(topic) => {
                     records.push(VersionedRecord::new(RemoveTopicRecord { topic_id: topic.id }, 0));
-                    DeletableTopicResult {
-                        name: Some(topic.name.to_string()),
-                        topic_id: topic.id,
-                        error_code: 0,
-                        error_message: None,
-                    }
+                    let name = Some(topic.name.to_string());
+                    DeletableTopicResult { name, topic_id: topic.id, error_code: 0, error_message: None }
                 }
-                Err(error) => DeletableTopicResult {
-                    name: name.map(str::to_owned),
-                    topic_id: id,
-                    error_code: error.code.code(),
-                    error_message: Some(error.message),
-                },
             });
         }
         Outcome::atomic(records, DeleteTopicsResponse { throttle_time_ms: 0, responses })
@@ -245,6 +249,15 @@ impl Controller {
     }
 }
 
+fn refused_deletion(name: Option<&str>, topic_id: Uuid, error: ApiError) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name: name.map(str::to_owned),
+        topic_id,
+        error_code: error.code.code(),
+        error_message: Some(error.message),
+    }
+}
+
 fn excessive() -> ApiError {
     let message = format!("a request may create at most {PARTITIONS_PER_REQUEST_MAX} partitions");
     ApiError::new(ErrorCode::PolicyViolation, message)
@@ -258,7 +271,8 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
 /// `unified`: names of this request that were created before, with their collision characters unified.
 fn check_new_name(image: &MetadataImage, name: &str, unified: &BTreeSet<String>) -> Result<(), ApiError> {
     if name == CLUSTER_METADATA_TOPIC {
-        return Err(ApiError::of(ErrorCode::TopicAuthorizationFailed));
+        let message = format!("topic '{name}' cannot be created");
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
     validate_topic_name(name).map_err(|message| ApiError::new(ErrorCode::InvalidTopicException, message))?;
     if image.topics.by_name(name).is_some() {
