@@ -156,7 +156,7 @@ impl Controller {
         if must_exist {
             check_exists(image, resource)?;
         }
-        if must_exist && image.elr_enabled() && existing.get(MIN_ISR) != new.get(MIN_ISR) {
+        if image.elr_enabled() && existing.get(MIN_ISR) != new.get(MIN_ISR) {
             clear_elr(resource, &mut records);
         }
         Ok(records)
