@@ -35,7 +35,8 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn broker(code: ErrorCode, subject: impl Into<String>, message: Option<String>) -> Self {
-        Error::Broker { code, subject: subject.into(), message: message.filter(|m| !m.is_empty()) }
+        let message = message.map(|m| m.trim_end_matches('.').to_owned()).filter(|m| !m.is_empty());
+        Error::Broker { code, subject: subject.into(), message }
     }
 
     /// `Ok` when the code is NONE, else the error with its subject.

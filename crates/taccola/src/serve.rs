@@ -86,7 +86,8 @@ fn start_log(json: bool) {
 
     let levels = std::env::var("TACCOLA_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
     // A second call, as tests make it, changes nothing.
     let _ = if json {
         tracing_subscriber::registry().with(levels).with(lines.json().flatten_event(true)).try_init()

@@ -3,7 +3,8 @@
 //! Invariants: sequences are given when a batch is first sent and never change; batches are sent in sequence order; after a
 //! failure that may pass, nothing is sent until all batches in flight have come back, and then one at a time until the
 //! failed ones are through (so that a later batch never overtakes). With idempotence the broker refuses such overtaking with
-//! OUT_OF_ORDER_SEQUENCE_NUMBER, which is why that error may pass while an earlier batch is being retried.
+//! OUT_OF_ORDER_SEQUENCE_NUMBER, which is why that error may pass while an earlier batch is being retried. A broker that
+//! knows nothing of a producer yet takes any first sequence, so that until one batch is acknowledged only one is sent.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -69,7 +70,9 @@ pub(super) struct PartitionQueue {
     pub(super) in_flight: usize,
     /// A failure was seen and its batches are not through yet.
     pub(super) recovering: bool,
-    pub(super) next_sequence: i32,
+    next_sequence: i32,
+    /// Whether the broker knows this producer on this partition: a batch with its identity was acknowledged.
+    known: bool,
     /// Not sent before this time.
     pub(super) paused_until: Option<Instant>,
 }
@@ -84,7 +87,8 @@ impl PartitionQueue {
         if self.paused_until.is_some_and(|until| until > now) {
             return false;
         }
-        let room = if self.recovering { self.in_flight == 0 } else { self.in_flight < in_flight_max };
+        let alone = self.recovering || !self.known;
+        let room = if alone { self.in_flight == 0 } else { self.in_flight < in_flight_max };
         room && (!self.retry.is_empty() || self.open.front().is_some_and(ready))
     }
 
@@ -106,6 +110,22 @@ impl PartitionQueue {
         }
         self.in_flight += 1;
         Some(Ok(SealedBatch { bytes, base_sequence, waiting, created, retried: false }))
+    }
+
+    /// The producer has a new identity: sequences begin anew.
+    pub(super) fn begin_sequences(&mut self) {
+        self.next_sequence = 0;
+        self.known = false;
+    }
+
+    pub(super) fn acknowledged(&mut self) {
+        self.known = true;
+        self.settled();
+    }
+
+    /// Whether a batch that is in flight may have been sent ahead of one that failed.
+    pub(super) fn may_have_overtaken(&self, batch: &SealedBatch) -> bool {
+        self.in_flight > 1 || self.retry.front().is_some_and(|first| precedes(first, batch))
     }
 
     /// A batch came back and its outcome is final.
@@ -175,14 +195,29 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_batches_go_one_at_a_time_in_their_old_order() {
+    fn one_at_a_time_until_the_broker_knows_the_producer() {
         let now = Instant::now();
         let mut queue = PartitionQueue::default();
+        queue.open.extend((0..4).map(|_| open(1)));
+        assert_eq!(sequences(&mut queue), Some(0));
+        assert!(!queue.sendable(now, 5, |_| true));
+        queue.acknowledged();
+        assert_eq!(sequences(&mut queue), Some(1));
+        assert!(queue.sendable(now, 5, |_| true));
+        queue.begin_sequences();
+        assert!(!queue.sendable(now, 5, |_| true));
+    }
+
+    #[test]
+    fn after_a_failure_batches_go_one_at_a_time_in_their_old_order() {
+        let now = Instant::now();
+        let mut queue = PartitionQueue { known: true, ..Default::default() };
         queue.open.extend((0..4).map(|_| open(1)));
         let first = queue.take(IDENTITY).unwrap().ok().unwrap();
         let second = queue.take(IDENTITY).unwrap().ok().unwrap();
         let third = queue.take(IDENTITY).unwrap().ok().unwrap();
         let later = now + Duration::from_millis(1);
+        assert!(queue.may_have_overtaken(&second));
         queue.failed(second, now);
         assert!(!queue.sendable(later, 5, |_| true), "others are still in flight");
         queue.failed(first, now);

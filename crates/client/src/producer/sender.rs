@@ -324,7 +324,7 @@ impl Sender {
         match result {
             Ok(identity) => {
                 self.identity = IdentityState::Known(identity);
-                self.queues.values_mut().for_each(|queue| queue.next_sequence = 0);
+                self.queues.values_mut().for_each(PartitionQueue::begin_sequences);
             }
             Err(error) => {
                 tracing::warn!(%error, "no producer id");
@@ -417,7 +417,7 @@ impl Sender {
 
     fn settle(&mut self, sent: SentBatch, base_offset: i64, append_time: i64) {
         if let Some(queue) = self.queues.get_mut(&sent.partition) {
-            queue.settled();
+            queue.acknowledged();
         }
         let partition = sent.partition.partition;
         sent.batch.deliver(|index, own_time| {
@@ -433,7 +433,7 @@ impl Sender {
         }
         let Some(queue) = self.queues.get_mut(&sent.partition) else { return };
         let code = error.code();
-        let overtook = code == Some(ErrorCode::OutOfOrderSequenceNumber) && queue.recovering;
+        let overtook = code == Some(ErrorCode::OutOfOrderSequenceNumber) && queue.may_have_overtaken(&sent.batch);
         let now = Instant::now();
         let in_time = now.saturating_duration_since(sent.batch.created) < self.config.delivery_timeout;
         let repeatable = self.config.acks != Acks::None && (error.retriable() || overtook);

@@ -20,6 +20,7 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0).max(self.headings.len());
         let mut widths = vec![0; columns];
         let mut numeric = vec![true; columns];
+        let mut digits = vec![false; columns];
         for (column, heading) in self.headings.iter().enumerate() {
             grow(&mut widths, column, heading);
         }
@@ -29,11 +30,14 @@ impl Table {
                 if let Some(numeric) = numeric.get_mut(column) {
                     *numeric &= is_number(cell);
                 }
+                if let Some(digits) = digits.get_mut(column) {
+                    *digits |= cell.bytes().any(|b| b.is_ascii_digit());
+                }
             }
         }
-        // Pairs of name and value read better when values start in one column.
-        if self.headings.is_empty() || self.rows.is_empty() {
-            numeric.iter_mut().for_each(|n| *n = false);
+        for (column, (numeric, digits)) in numeric.iter_mut().zip(digits).enumerate() {
+            // Values of many kinds read better when they start in one column.
+            *numeric &= digits && self.headings.get(column).is_some_and(|heading| *heading != "VALUE");
         }
         let mut text = String::new();
         if !self.headings.is_empty() {
