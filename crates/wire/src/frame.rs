@@ -117,8 +117,9 @@ pub fn decode_response<R: Request>(version: i16, frame: Bytes) -> Result<(i32, R
     Ok((header.correlation_id, response))
 }
 
-/// A structure's encoding as a byte string, e.g. for a field of type `bytes`: the version in two bytes, then the fields. This
-/// is the form of record keys and values of the coordinators and of the consumer protocol.
+/// A structure's encoding as a byte string: the version in two bytes, then the fields. This is the form of the consumer
+/// protocol and of the coordinators' record values. (The coordinators' record keys begin with the key's `API_KEY` instead,
+/// and their fields are always those of version 0.)
 pub fn encode_versioned<T: Message>(version: i16, value: &T) -> Result<Bytes, EncodeError> {
     let mut w = Writer::new();
     w.i16(version);
