@@ -24,7 +24,7 @@ pub use file::{BufferedIo, SegmentFile, SegmentIo};
 pub use index::{parse_offset_index, parse_time_index};
 pub use partition_log::{
     AbortedTxn, AppendContext, AppendOrigin, Appended, EpochEndOffset, FlushPlan, Offset, OffsetForTimestamp,
-    OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport, RetentionOutcome,
+    OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport, Replayed, RetentionOutcome,
     TimestampQuery, parse_quarantine,
 };
 pub use producer_state::parse_snapshot;

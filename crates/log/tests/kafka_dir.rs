@@ -115,7 +115,7 @@ fn producers_and_aborted_transactions_are_kafkas() {
         let dir = copy_of_fixture();
         let (log, _) = open(dir.path(), "seg", hints(dir.path(), "seg", clean));
         let rows: Vec<_> = log
-            .producer_summaries()
+            .producers()
             .into_iter()
             .map(|p| {
                 let txn = p.current_txn_start_offset;

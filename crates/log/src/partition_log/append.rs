@@ -20,7 +20,7 @@ impl PartitionLog {
         let marker = marker_of(&header, batch);
         if header.has_producer_id()
             && let Verdict::Duplicate { base_offset, last_offset, timestamp } =
-                self.producers().check(&header, marker.as_ref(), context.origin)?
+                self.producer_state().check(&header, marker.as_ref(), context.origin)?
         {
             let log_append_time_ms = if self.config.log_append_time { timestamp } else { -1 };
             let log_start_offset = self.log_start_offset;
@@ -55,7 +55,7 @@ impl PartitionLog {
         self.write(batch, &header, marker, -1, now_ms)
     }
 
-    fn check_batch(&self, batch: &[u8]) -> Result<BatchHeader, AppendError> {
+    pub(super) fn check_batch(&self, batch: &[u8]) -> Result<BatchHeader, AppendError> {
         self.check_online()?;
         let header = BatchHeader::parse_whole(batch)?;
         if header.size_bytes() != batch.len() {
@@ -88,7 +88,7 @@ impl PartitionLog {
         // Loaded before the write: afterwards there is no way back.
         self.epochs();
         if header.has_producer_id() {
-            self.producers();
+            self.producer_state();
         }
         let position = self.active_segment().size;
         let file = self.active_segment().open(&self.shared, &self.dir, Kind::Log)?;
@@ -148,7 +148,7 @@ impl PartitionLog {
 
     pub(super) fn update_producers(&mut self, header: &BatchHeader, marker: Option<&Marker>) -> Result<(), LogError> {
         let high_watermark = self.high_watermark;
-        let producers = self.producers_mut();
+        let producers = self.producer_state_mut();
         let Some(completed) = producers.update(header, marker) else { return Ok(()) };
         let last_stable_offset = producers.stable_offset_at(&completed);
         producers.complete(&completed);
@@ -255,7 +255,11 @@ impl PartitionLog {
             None => {
                 tracing::warn!(log = %self.topic_partition, "the tail is not what a clean stop left; recovering");
                 let mut report = RecoveryReport::default();
-                self.recover_active(now_ms, &mut report)?;
+                let believed_end = self.log_end_offset;
+                if let Err(error) = self.recover_active(now_ms, &mut report) {
+                    self.log_end_offset = believed_end;
+                    return Err(self.go_offline(error));
+                }
                 self.late_reports.push(report);
             }
         }

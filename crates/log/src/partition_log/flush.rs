@@ -126,7 +126,7 @@ impl PartitionLog {
         if self.snapshots.last().is_some_and(|last| *last >= offset) || offset == 0 {
             return;
         }
-        let bytes = self.producers().encode_snapshot();
+        let bytes = self.producer_state().encode_snapshot();
         let path = segment_path(&self.dir, offset, "snapshot");
         match std::fs::write(&path, bytes) {
             Ok(()) => {

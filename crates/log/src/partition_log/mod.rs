@@ -122,6 +122,8 @@ pub struct PartitionLog {
     /// Upper end of what the last retention check found old enough; see `apply_retention`.
     expired_before: i64,
     late_reports: Vec<RecoveryReport>,
+    /// Base offset of the first segment in which a damaged range was written anew.
+    repaired_from: Option<i64>,
 }
 
 impl PartitionLog {
@@ -189,7 +191,7 @@ impl PartitionLog {
 
     /// Start of the first open (or not yet replicated) transaction, at least the log start offset.
     pub fn first_unstable_offset(&self) -> Option<Offset> {
-        self.producers().first_unstable_offset().map(|offset| offset.max(self.log_start_offset))
+        self.producer_state().first_unstable_offset().map(|offset| offset.max(self.log_start_offset))
     }
 
     /// Bytes of all segments.
@@ -237,18 +239,18 @@ impl PartitionLog {
     // -- producers ---------------------------------------------------------------------------------------------------
 
     /// The rows of DescribeProducers, by producer id.
-    pub fn producer_summaries(&self) -> Vec<ProducerSummary> {
-        self.producers().summaries()
+    pub fn producers(&self) -> Vec<ProducerSummary> {
+        self.producer_state().summaries()
     }
 
     /// Start offset of the producer's open transaction at this epoch (KIP-890 verification asks for it).
     pub fn ongoing_txn(&self, producer_id: i64, producer_epoch: i16) -> Option<Offset> {
-        self.producers().ongoing_txn(producer_id, producer_epoch)
+        self.producer_state().ongoing_txn(producer_id, producer_epoch)
     }
 
     /// The producer's current epoch, if the log knows the producer.
     pub fn producer_epoch(&self, producer_id: i64) -> Option<i16> {
-        self.producers().epoch_of(producer_id)
+        self.producer_state().epoch_of(producer_id)
     }
 
     /// Forgets producers idle for `producer.id.expiration.ms`; answers how many. Does not load what was not needed yet.
@@ -257,12 +259,12 @@ impl PartitionLog {
         self.producers.get_mut().map_or(0, |producers| producers.expire(now_ms, expiration_ms))
     }
 
-    fn producers(&self) -> &ProducerState {
+    fn producer_state(&self) -> &ProducerState {
         self.producers.get_or_init(|| Box::new(self.load_producers(self.log_end_offset)))
     }
 
-    fn producers_mut(&mut self) -> &mut ProducerState {
-        self.producers();
+    fn producer_state_mut(&mut self) -> &mut ProducerState {
+        self.producer_state();
         match self.producers.get_mut() {
             Some(producers) => producers,
             None => unreachable!("set by the line before"),

@@ -146,6 +146,7 @@ impl PartitionLog {
             removals: Vec::new(),
             expired_before: -1,
             late_reports: Vec::new(),
+            repaired_from: None,
         }
     }
 

@@ -58,6 +58,8 @@ struct Found {
     header: BatchHeader,
     position: u64,
     bytes: Bytes,
+    /// The base offset is what the batch before, the segment's name or the index says.
+    place_is_sure: bool,
 }
 
 enum Search {
@@ -124,6 +126,7 @@ impl ReadSlice {
         let mut position = start;
         let mut bounds = Bounds { offset_min: run.base_offset, offset_end: run.end_offset };
         let mut damaged_from = None;
+        let mut previous = None;
         while position < run.end_position {
             let mut at = usize::try_from(position - window_at).unwrap_or(usize::MAX);
             if at.saturating_add(HEADER_BYTES) > window.len() && window_at + (window.len() as u64) < run.end_position {
@@ -142,10 +145,17 @@ impl ReadSlice {
                     {
                         return Err(self.corrupt(first, header.base_offset));
                     }
-                    return Ok(Search::Found(Found { header, position, bytes: window.slice(at.min(window.len())..) }));
+                    if header.base_offset > self.offset {
+                        self.check_before_gap(run, previous, header.base_offset)?;
+                    }
+                    let indexed = position == start && entry.is_some();
+                    let place_is_sure = indexed || header.base_offset == bounds.offset_min;
+                    let bytes = window.slice(at.min(window.len())..);
+                    return Ok(Search::Found(Found { header, position, bytes, place_is_sure }));
                 }
                 Step::Batch(header) => {
                     bounds.offset_min = header.next_offset();
+                    previous = Some((position, header));
                     position += header.size_bytes() as u64;
                 }
                 Step::Bad(_) if position == start && entry.is_some() => return Ok(Search::IndexWrong),
@@ -169,7 +179,29 @@ impl ReadSlice {
             None if run.gapless_end && bounds.offset_min < run.end_offset => {
                 Err(self.corrupt(bounds.offset_min, run.end_offset))
             }
-            None => Ok(Search::NotHere),
+            None => {
+                self.check_before_gap(run, previous, run.end_offset)?;
+                Ok(Search::NotHere)
+            }
+        }
+    }
+
+    /// The offset was in no batch. Believed only if the batch before the gap is whole: how far it reaches is something
+    /// that only its checksum vouches for.
+    fn check_before_gap(
+        &self,
+        run: &Run,
+        previous: Option<(u64, BatchHeader)>,
+        next_valid: Offset,
+    ) -> Result<(), ReadError> {
+        let Some((position, header)) = previous.filter(|(position, _)| *position < run.unchecked_below) else {
+            return Ok(());
+        };
+        let mut scanner = Scanner::new(&*run.file, position, run.end_position);
+        let bounds = Bounds { offset_min: i64::MIN, offset_end: i64::MAX };
+        match scanner.peek_checked(bounds).map_err(|e| self.io_error(e))? {
+            Step::Batch(_) => Ok(()),
+            _ => Err(self.corrupt(header.base_offset, next_valid)),
         }
     }
 
@@ -188,7 +220,7 @@ impl ReadSlice {
 
     /// Cuts the run to whole batches, from the found one on.
     fn take(&self, run: &Run, found: Found) -> Result<Bytes, ReadError> {
-        let Found { header, position, mut bytes } = found;
+        let Found { header, position, mut bytes, place_is_sure } = found;
         let size = header.size_bytes();
         if header.base_offset >= self.upper_bound || (size > self.max_bytes && !self.min_one_batch) {
             return Ok(Bytes::new());
@@ -200,7 +232,7 @@ impl ReadSlice {
             run.file.read_onto(&mut whole, position, length).map_err(|e| self.io_error(e))?;
             bytes = Bytes::from(whole);
         }
-        if position < run.unchecked_below {
+        if position < run.unchecked_below && !place_is_sure {
             self.check_place(run, &header, position)?;
         }
         let mut end = 0;
@@ -225,12 +257,9 @@ impl ReadSlice {
         Ok(bytes.slice(..end))
     }
 
-    /// A batch's base offset is outside of its checksum. Where it is not the asked offset, the batches around must agree:
-    /// the next one begins behind this one, and the log's last one ends at the log's end.
+    /// A batch's base offset is outside of its checksum. Where nothing before the batch vouches for it, what follows must
+    /// agree: the next batch begins behind this one, and the log's last one ends at the log's end.
     fn check_place(&self, run: &Run, header: &BatchHeader, position: u64) -> Result<(), ReadError> {
-        if header.base_offset == self.offset {
-            return Ok(());
-        }
         let next = position + header.size_bytes() as u64;
         let mut scanner = Scanner::new(&*run.file, next, run.end_position);
         let anything = Bounds { offset_min: i64::MIN, offset_end: i64::MAX };
@@ -238,11 +267,7 @@ impl ReadSlice {
             Step::Batch(behind) if behind.base_offset < header.next_offset() => {
                 Err(self.corrupt(self.offset, behind.base_offset.max(self.offset + 1)))
             }
-            Step::End
-                if self.second.is_none()
-                    && header.base_offset > self.offset
-                    && header.next_offset() != run.end_offset =>
-            {
+            Step::End if self.second.is_none() && header.next_offset() != run.end_offset => {
                 Err(self.corrupt(self.offset, run.end_offset))
             }
             _ => Ok(()),
@@ -257,6 +282,8 @@ impl ReadSlice {
     }
 
     fn corrupt(&self, first: Offset, next_valid: Offset) -> ReadError {
+        // A copy of the same offsets further on does not make the range empty.
+        let next_valid = next_valid.max(first.saturating_add(1));
         ReadError::CorruptRecord { log: self.topic_partition.to_string(), first, next_valid }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use taccola_wire::batch::BatchHeader;
 
 use super::PartitionLog;
-use super::types::{Offset, QuarantinedRange, RecoveryReport};
-use crate::error::LogError;
+use super::types::{Offset, QuarantinedRange, RecoveryReport, Replayed};
+use crate::error::{AppendError, LogError};
 use crate::file::{SegmentFile, remove_if_exists};
 use crate::producer_state::marker_of;
 use crate::scan::{Bounds, Resync, Scanner, Step, resync};
@@ -97,9 +97,66 @@ impl PartitionLog {
             }
             None => {
                 let path = self.active_segment().path(&self.dir, Kind::Log);
-                Err(self.go_offline(LogError::BadFile { path, reason: "not readable after its recovery".to_owned() }))
+                Err(LogError::BadFile { path, reason: "not readable after its recovery".to_owned() })
             }
         }
+    }
+
+    /// Applies a batch from the journal, with the offsets that it carries: appends one that lies behind the log's end,
+    /// writes one whose place is damaged back to its place, and skips one that is there. Entries come in the order in
+    /// which they were staged; [`finish_replay`](Self::finish_replay) ends it.
+    pub fn replay(&mut self, batch: &[u8], now_ms: i64) -> Result<Replayed, AppendError> {
+        let header = self.check_batch(batch)?;
+        if header.base_offset >= self.log_end_offset {
+            self.append_as_is(batch, now_ms)?;
+            return Ok(Replayed::Appended);
+        }
+        let first = header.base_offset;
+        let Some(index) = self.quarantined.iter().position(|range| range.first_offset == first) else {
+            return Ok(Replayed::Present);
+        };
+        if self.put_back(index, batch, &header)? { Ok(Replayed::Repaired) } else { Ok(Replayed::Present) }
+    }
+
+    /// Writes a batch to the front of a damaged range, if it fits there exactly as it was.
+    fn put_back(&mut self, index: usize, batch: &[u8], header: &BatchHeader) -> Result<bool, LogError> {
+        let Some(range) = self.quarantined.get_mut(index) else { return Ok(false) };
+        let next_position = range.start_position + batch.len() as u64;
+        let ends_with_range =
+            (next_position == range.end_position) == (header.next_offset() == range.next_valid_offset);
+        if next_position > range.end_position || header.next_offset() > range.next_valid_offset || !ends_with_range {
+            return Ok(false);
+        }
+        let base = range.segment_base_offset;
+        let Some(segment) = self.segments.iter_mut().find(|segment| segment.base_offset == base) else {
+            return Ok(false);
+        };
+        let path = segment.path(&self.dir, Kind::Log);
+        let file = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        file.write_at(batch, range.start_position).map_err(|e| LogError::io("write", path, e))?;
+        segment.log_dirty = true;
+        range.start_position = next_position;
+        range.first_offset = header.next_offset();
+        self.repaired_from = Some(self.repaired_from.map_or(base, |from| from.min(base)));
+        if next_position == range.end_position {
+            self.quarantined.remove(index);
+        }
+        Ok(true)
+    }
+
+    /// Ends the replay of the journal: where batches were put back, the segments from there on are read once more, so
+    /// that indexes, producers and aborted transactions know of them.
+    pub fn finish_replay(&mut self, now_ms: i64) -> Result<RecoveryReport, LogError> {
+        let mut report = RecoveryReport::default();
+        let Some(from) = self.repaired_from.take() else { return Ok(report) };
+        let (synced_to, end) = (self.recovery_point, self.log_end_offset);
+        self.remove_snapshots(|offset| offset > from)?;
+        if let Err(error) = self.recover(from, synced_to, now_ms, &mut report) {
+            self.log_end_offset = end;
+            return Err(self.go_offline(error));
+        }
+        self.save_quarantine()?;
+        Ok(report)
     }
 
     /// The last index entry below `from` that the log confirms; the segment's beginning when there is none, or when

@@ -32,20 +32,30 @@ impl PartitionLog {
                 self.remove_files_now(&segment)?;
             }
         }
+        let base = self.active_segment().base_offset;
+        let ranges = || self.quarantined.iter().filter(|range| range.segment_base_offset == base);
+        // Damage at or behind the offset goes too; the search for the cut begins behind damage before it.
+        let damaged =
+            ranges().filter(|range| range.next_valid_offset > offset).min_by_key(|range| range.start_position);
+        let damaged = damaged.map(|range| (range.first_offset, range.start_position));
+        let floor = ranges().filter(|range| range.next_valid_offset <= offset).map(|range| range.end_position).max();
         let end_of_rest = self.log_end_offset;
         let Some(segment) = self.segments.last_mut() else { return Ok(()) };
         let log = segment.open(&self.shared, &self.dir, Kind::Log)?;
         let hint = segment.locate(&self.shared, &self.dir, offset)?;
         let io_error = |e| LogError::io("truncate", segment_path(&self.dir, segment.base_offset, "log"), e);
-        let mut cut =
-            segment.walk(&*log, hint.position, end_of_rest, |h, _| h.last_offset() >= offset).map_err(io_error)?;
-        if cut.is_none() && hint.position > 0 {
-            cut = segment.walk(&*log, 0, end_of_rest, |h, _| h.last_offset() >= offset).map_err(io_error)?;
+        let floor = floor.unwrap_or(0);
+        let find = |position| segment.walk(&*log, position, end_of_rest, |h, _| h.last_offset() >= offset);
+        let mut found = find(hint.position.max(floor)).map_err(io_error)?;
+        if found.is_none() && hint.position > floor {
+            found = find(floor).map_err(io_error)?;
         }
+        let found = found.map(|(header, position)| (header.base_offset, position));
+        let cut = [found, damaged].into_iter().flatten().min_by_key(|(_, position)| *position);
         let mut end = offset;
-        if let Some((header, position)) = cut {
+        if let Some((first_offset, position)) = cut {
             // The middle of a batch cannot stay: the log ends where the batch began.
-            end = offset.min(header.base_offset).max(segment.base_offset);
+            end = offset.min(first_offset).max(segment.base_offset);
             log.set_len(position).map_err(io_error)?;
             segment.size = position;
             segment.unchecked_below = segment.unchecked_below.min(position);
@@ -270,7 +280,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn remove_snapshots(&mut self, which: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+    pub(super) fn remove_snapshots(&mut self, which: impl Fn(Offset) -> bool) -> Result<(), LogError> {
         for offset in self.snapshots.iter().copied().filter(|offset| which(*offset)) {
             let path = segment_path(&self.dir, offset, "snapshot");
             remove_if_exists(&path).map_err(|e| LogError::io("remove", &path, e))?;

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use taccola_base::{TopicPartition, Uuid};
-use taccola_wire::batch::{BatchBuilder, BatchHeader, Compression, ControlRecord, RecordIter, batches, end_txn_marker, verify_crc};
+use taccola_wire::batch::{
+    BatchBuilder, BatchHeader, Compression, ControlRecord, RecordIter, batches, end_txn_marker, verify_crc,
+};
 
 use super::*;
 use crate::error::{AppendError, ReadError};
@@ -43,11 +45,8 @@ fn producer_batch(count: usize, id: i64, epoch: i16, sequence: i32, transactiona
 }
 
 fn marker(id: i64, epoch: i16, commit: bool, coordinator_epoch: i32) -> BytesMut {
-    let record = if commit {
-        ControlRecord::Commit { coordinator_epoch }
-    } else {
-        ControlRecord::Abort { coordinator_epoch }
-    };
+    let record =
+        if commit { ControlRecord::Commit { coordinator_epoch } } else { ControlRecord::Abort { coordinator_epoch } };
     BytesMut::from(end_txn_marker(2000, id, epoch, &record).unwrap().as_ref())
 }
 

@@ -38,6 +38,16 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// What became of a batch from the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    Appended,
+    /// It was written back to its place in the middle of the log.
+    Repaired,
+    /// The log holds its offsets already, or they are damaged and it does not fit their place.
+    Present,
+}
+
 /// What the checkpoints say about a log before it is opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenHints {

@@ -132,7 +132,7 @@ fn unclean_start_recovers_all_that_reached_the_file() {
         assert_eq!(log.recovery_point(), point);
         assert_eq!((report.truncated_bytes, report.quarantined.len()), (0, 0));
         assert_eq!(all(&log), ranges_before);
-        assert_eq!(log.producer_summaries()[0].last_sequence, 39);
+        assert_eq!(log.producers()[0].last_sequence, 39);
         assert_eq!((0..4).map(|epoch| log.epoch_end_offset(epoch)).collect::<Vec<_>>(), epochs_before);
         if point == 20 {
             assert!(report.bytes_scanned < log.size_bytes(), "only what is behind the recovery point");
@@ -257,12 +257,17 @@ fn transactions_hold_the_last_stable_offset_and_aborts_are_listed() {
         log.append(&mut marker(1, 1, true, 3), coordinator(2)),
         Err(AppendError::InvalidProducerEpoch { .. })
     ));
-    assert!(matches!(log.append(&mut producer_batch(1, 1, 1, 1, false), at(0)), Err(AppendError::InvalidTxnState { .. })));
+    assert!(matches!(
+        log.append(&mut producer_batch(1, 1, 1, 1, false), at(0)),
+        Err(AppendError::InvalidTxnState { .. })
+    ));
     log.append(&mut marker(1, 2, false, 3), coordinator(2)).unwrap();
     log.append(&mut marker(1, 2, false, 3), coordinator(2)).unwrap();
     let expected = log.aborted_txns(0, 100).unwrap();
     assert_eq!(expected.len(), 2);
-    for (txn_index, hints) in [("keep", unclean(0)), ("keep", unclean(7)), ("damage", clean(10)), ("damage", unclean(9))] {
+    for (txn_index, hints) in
+        [("keep", unclean(0)), ("keep", unclean(7)), ("damage", clean(10)), ("damage", unclean(9))]
+    {
         drop(log);
         if txn_index == "damage" {
             for name in names(dir.path()).iter().filter(|name| name.ends_with("txnindex")) {
@@ -400,9 +405,10 @@ fn truncation_and_epochs() {
     assert!(log.truncate_to(17, 0).unwrap());
     assert_eq!(log.log_end_offset(), 16, "the batch 16..=17 goes as a whole");
     assert_eq!(log.latest_leader_epoch(), Some(1));
-    assert_eq!(log.producer_summaries()[0].last_sequence, 15);
+    assert_eq!(log.producers()[0].last_sequence, 15);
     assert_eq!(all(&log).len(), 8);
-    let appended = log.append(&mut producer_batch(2, 1, 0, 16, false), AppendContext { leader_epoch: 9, ..at(0) }).unwrap();
+    let appended =
+        log.append(&mut producer_batch(2, 1, 0, 16, false), AppendContext { leader_epoch: 9, ..at(0) }).unwrap();
     assert_eq!(appended.base_offset, 16);
     assert_eq!(all(&log).len(), 9);
     log.truncate_fully_and_start_at(100, 0).unwrap();
@@ -458,12 +464,75 @@ fn another_topic_of_the_same_name_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(create(dir.path(), small_config()));
     let other = Some(Uuid::from_u128(78));
-    let opened =
-        PartitionLog::open(dir.path(), tp(), other, Arc::new(small_config()), LogShared::new(4), clean(0), 0);
+    let opened = PartitionLog::open(dir.path(), tp(), other, Arc::new(small_config()), LogShared::new(4), clean(0), 0);
     assert!(matches!(opened, Err(LogError::InconsistentTopicId { .. })));
 }
 
 #[test]
 fn an_idle_log_is_small() {
     assert!(size_of::<PartitionLog>() + size_of::<crate::segment::Segment>() < 1024);
+}
+
+#[test]
+fn the_journal_puts_damaged_batches_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), LogConfig::default());
+    let mut journal = Vec::new();
+    for i in 0..8 {
+        let (mut sent, context) = match i {
+            6 => (marker(5, 0, false, 1), coordinator(0)),
+            _ => (producer_batch(2, 5, 0, i.min(6) * 2, true), at(0)),
+        };
+        log.append(&mut sent, context).unwrap();
+        journal.push(sent);
+    }
+    let end = log.log_end_offset();
+    let expected = (all(&log), log.producers(), log.aborted_txns(0, end).unwrap());
+    let size = journal[0].len();
+    drop(log);
+    // As a power cut leaves it: a hole in the middle, the last batches gone.
+    let path = dir.path().join("t-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[size * 2..size * 4 + 30].fill(0);
+    bytes.truncate(size * 6 + journal[6].len());
+    std::fs::write(&path, &bytes).unwrap();
+    let (mut log, report) = open(dir.path(), LogConfig::default(), unclean(0));
+    assert_eq!((report.quarantined.len(), log.log_end_offset()), (1, end - 2));
+    let replayed: Vec<_> = journal.iter().map(|batch| log.replay(batch, 0).unwrap()).collect();
+    use Replayed::{Appended as A, Present as P, Repaired as R};
+    assert_eq!(replayed, [P, P, R, R, R, P, P, A]);
+    assert_eq!(log.finish_replay(0).unwrap().quarantined, []);
+    assert_eq!(log.quarantined(), []);
+    assert_eq!((all(&log), log.producers(), log.aborted_txns(0, end).unwrap()), expected);
+    let point = log.close(0).unwrap();
+    assert_eq!(point, end);
+    let (log, report) = open(dir.path(), LogConfig::default(), clean(point));
+    assert_eq!((report, all(&log)), (RecoveryReport::default(), expected.0));
+}
+
+#[test]
+fn truncation_around_damage() {
+    for (offset, expected) in [(3, 2), (4, 4), (5, 4), (6, 6), (8, 8)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = create(dir.path(), LogConfig::default());
+        for i in 0..5 {
+            log.append(&mut batch(2, 10, i), at(0)).unwrap();
+        }
+        let size = log.size_bytes() as usize / 5;
+        drop(log);
+        let path = dir.path().join("t-0/00000000000000000000.log");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[size * 2..size * 3].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        let (mut log, _) = open(dir.path(), LogConfig::default(), unclean(0));
+        assert_eq!(log.quarantined().len(), 1);
+        assert!(log.truncate_to(offset, 0).unwrap());
+        assert_eq!(log.log_end_offset(), expected, "{offset}");
+        assert_eq!(log.quarantined().len(), usize::from(expected > 4));
+        assert_eq!(log.append(&mut batch(1, 10, 9), at(0)).unwrap().base_offset, expected);
+        assert_eq!(ranges(&read(&log, expected, 10).unwrap()), [(expected, expected)]);
+        drop(log);
+        let (log, _) = open(dir.path(), LogConfig::default(), unclean(0));
+        assert_eq!(log.log_end_offset(), expected + 1);
+    }
 }
