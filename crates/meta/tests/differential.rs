@@ -4,7 +4,13 @@
 //!
 //! `KAFKA_RIG_SCRIPT=<the rig's script> cargo test -p taccola-meta --test differential -- --ignored`. Uses the ports 23110
 //! and 23111.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::type_complexity
+)]
 
 mod common;
 
