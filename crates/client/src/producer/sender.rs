@@ -5,7 +5,7 @@
 //! ran out), all batches of its partition that were sent fail with it, and the producer takes a new epoch before it sends
 //! anything else (KIP-360), so that the next sequence is one that the broker expects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +40,14 @@ pub(super) enum Command {
 
 /// What comes back to the sending task.
 enum Event {
-    Produced { node: i32, batches: Vec<SentBatch>, result: Result<Answer> },
+    Produced {
+        node: i32,
+        batches: Vec<SentBatch>,
+        result: Result<Answer>,
+    },
     Identity(Result<Identity>),
+    /// Metadata of a topic was asked for; whether it came shows in the cache.
+    Refreshed(Arc<str>),
 }
 
 struct SentBatch {
@@ -86,7 +92,7 @@ pub(super) struct Sender {
     events_in: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     /// Topics whose leaders are being asked for.
-    refreshing: HashMap<Arc<str>, Instant>,
+    refreshing: HashSet<Arc<str>>,
 }
 
 impl Sender {
@@ -105,7 +111,7 @@ impl Sender {
             flushes: Vec::new(),
             events_in,
             events,
-            refreshing: HashMap::new(),
+            refreshing: HashSet::new(),
         }
     }
 
@@ -222,7 +228,7 @@ impl Sender {
                 _ => leaderless.push(Arc::clone(&partition.topic)),
             }
         }
-        leaderless.into_iter().for_each(|topic| self.refresh(topic, now));
+        leaderless.into_iter().for_each(|topic| self.refresh(topic));
         for (node, partitions) in by_leader {
             self.send_to(node, partitions, identity);
         }
@@ -276,19 +282,21 @@ impl Sender {
         }
     }
 
-    /// Asks for a topic's leaders in the background, not more often than the backoff allows.
-    fn refresh(&mut self, topic: Arc<str>, now: Instant) {
-        let backoff = self.client.config().retry_backoff;
-        if self.refreshing.get(&topic).is_some_and(|at| now.saturating_duration_since(*at) < backoff) {
+    /// Asks for a topic's leaders in the background, one request at a time.
+    fn refresh(&mut self, topic: Arc<str>) {
+        if !self.refreshing.insert(Arc::clone(&topic)) {
             return;
         }
-        self.refreshing.insert(Arc::clone(&topic), now);
-        let client = self.client.clone();
+        let (client, events) = (self.client.clone(), self.events_in.clone());
+        let pause = client.config().retry_backoff;
         tokio::spawn(async move {
             client.forget_topic(&topic);
             if let Err(error) = client.topic(&topic).await {
                 tracing::debug!(%error, %topic, "no metadata");
+                tokio::time::sleep(pause).await;
             }
+            // The sending task is gone when this fails.
+            let _ = events.send(Event::Refreshed(topic)).await;
         });
     }
 
@@ -358,6 +366,9 @@ impl Sender {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Identity(result) => self.on_identity(result),
+            Event::Refreshed(topic) => {
+                self.refreshing.remove(&topic);
+            }
             Event::Produced { node, batches, result } => {
                 if let Some(line) = self.lines.get_mut(&node) {
                     line.in_flight = line.in_flight.saturating_sub(1);
