@@ -26,6 +26,8 @@ use crate::replay::ForeignGroup;
 
 /// From this version on LeaveGroup names several members, and each has an error of its own.
 const LEAVE_BATCH_FROM: i16 = 3;
+/// From this version on SyncGroup must name the protocol's type and name.
+const SYNC_PROTOCOL_FROM: i16 = 5;
 
 #[derive(Debug)]
 pub struct GroupShard {
@@ -147,7 +149,7 @@ impl GroupShard {
             request.rebalance_timeout_ms = request.session_timeout_ms;
         }
         let response = match self.validate_join(ctx, &request) {
-            Err((member_id, error)) => Reply::Now(join_error(member_id, error)),
+            Err((member_id, error)) => Reply::Now(join_error(ctx.api_version, member_id, error)),
             Ok(()) => self.join(now_ms, ctx, &request, &mut out),
         };
         self.finish_request(ctx.token, response, out, |r| match r {
@@ -201,11 +203,11 @@ impl GroupShard {
         if !self.groups.contains_key(id)
             && let Err(error) = self.create_group(now_ms, id, out)
         {
-            return Reply::Now(join_error(&request.member_id, error));
+            return Reply::Now(join_error(ctx.api_version, &request.member_id, error));
         }
         match self.groups.get_mut(id) {
             Some(group) => group.join(now_ms, ctx, request, &self.config, out),
-            None => Reply::Now(join_error(&request.member_id, ErrorCode::UnknownServerError)),
+            None => Reply::Now(join_error(ctx.api_version, &request.member_id, ErrorCode::UnknownServerError)),
         }
     }
 
@@ -227,7 +229,10 @@ impl GroupShard {
         request: &SyncGroupRequest,
     ) -> Effects<SyncGroupResponse> {
         let mut out = Outbox::default();
-        let response = if request.group_id.is_empty() {
+        let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+        let response = if ctx.api_version >= SYNC_PROTOCOL_FROM && !names_protocol {
+            Reply::Now(sync_error(ErrorCode::InconsistentGroupProtocol))
+        } else if request.group_id.is_empty() {
             Reply::Now(sync_error(ErrorCode::InvalidGroupId))
         } else {
             match self.groups.get_mut(request.group_id.as_str()) {

@@ -213,8 +213,7 @@ impl Group {
 
     /// Gives a static member another member id. Whoever waits under the old one is fenced.
     pub(crate) fn replace_static(&mut self, old_id: &Arc<str>, new_id: &Arc<str>, out: &mut Outbox) {
-        let fenced = |w: Waiting| super::join_not_a_member(w.api_version, old_id, ErrorCode::FencedInstanceId);
-        self.release_join(old_id, fenced, out);
+        self.release_join_error(old_id, old_id, ErrorCode::FencedInstanceId, out);
         self.release_sync_error(old_id, ErrorCode::FencedInstanceId, out);
         let Some(mut member) = self.members.remove(old_id) else { return };
         out.cancel_timer(self.session_key(old_id));
@@ -276,7 +275,7 @@ impl Group {
     }
 
     pub(crate) fn release_join_error(&mut self, member_id: &Arc<str>, told: &str, error: ErrorCode, out: &mut Outbox) {
-        self.release_join(member_id, |_| super::join_error(told, error), out);
+        self.release_join(member_id, |w| super::join_error(w.api_version, told, error), out);
     }
 
     pub(crate) fn release_sync_error(&mut self, member_id: &Arc<str>, error: ErrorCode, out: &mut Outbox) {

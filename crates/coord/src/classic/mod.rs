@@ -16,13 +16,13 @@ use taccola_wire::messages::leave_group_response::MemberResponse;
 use taccola_wire::messages::{JoinGroupResponse, SyncGroupResponse};
 
 /// A JoinGroup reply that carries an error.
-pub(crate) fn join_error(member_id: &str, error: ErrorCode) -> JoinGroupResponse {
-    JoinGroupResponse { error_code: error.code(), member_id: member_id.to_owned(), ..Default::default() }
-}
-
-/// The same for a request that is not of a member, where Kafka leaves the protocol null.
-pub(crate) fn join_not_a_member(api_version: i16, member_id: &str, error: ErrorCode) -> JoinGroupResponse {
-    JoinGroupResponse { protocol_name: null_or_empty(api_version), ..join_error(member_id, error) }
+pub(crate) fn join_error(api_version: i16, member_id: &str, error: ErrorCode) -> JoinGroupResponse {
+    JoinGroupResponse {
+        error_code: error.code(),
+        member_id: member_id.to_owned(),
+        protocol_name: null_or_empty(api_version),
+        ..Default::default()
+    }
 }
 
 /// The protocol name could not be null before JoinGroup v7.

@@ -347,8 +347,8 @@ impl Group {
         }
         self.release_join(
             id,
-            |_| {
-                let mut response = super::join_error("", error);
+            |waiting| {
+                let mut response = super::join_error(waiting.api_version, "", error);
                 response.leader = replaced.old_leader.clone();
                 response
             },

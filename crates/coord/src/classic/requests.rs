@@ -16,7 +16,7 @@ use taccola_wire::messages::{
 
 use super::group::{Group, State};
 use super::member::{Member, Session, Waiting, keep_protocols, protocol_bytes};
-use super::{join_error, join_not_a_member, sync_error};
+use super::{join_error, sync_error};
 use crate::GroupConfig;
 use crate::effects::{Reply, RequestContext};
 use crate::outbox::{Change, Done, Outbox, ReplacedMember};
@@ -34,8 +34,8 @@ pub(crate) const MEMBER_ID_PREFIX_MAX: usize = STRING_BYTES_MAX - UUID_LEN;
 
 type JoinReply = Reply<JoinGroupResponse>;
 
-fn refuse(member_id: &str, error: ErrorCode) -> JoinReply {
-    Reply::Now(join_error(member_id, error))
+fn refuse(ctx: &RequestContext<'_>, member_id: &str, error: ErrorCode) -> JoinReply {
+    Reply::Now(join_error(ctx.api_version, member_id, error))
 }
 
 /// The member's id: what it is called, and a UUID of the request's random bytes.
@@ -73,10 +73,10 @@ impl Group {
             if was_member {
                 self.members_removed(now_ms, config, out);
             }
-            return refuse("", ErrorCode::GroupMaxSizeReached);
+            return refuse(ctx, "", ErrorCode::GroupMaxSizeReached);
         }
         if !self.supports(&request.protocol_type, &request.protocols) {
-            return refuse(&request.member_id, ErrorCode::InconsistentGroupProtocol);
+            return refuse(ctx, &request.member_id, ErrorCode::InconsistentGroupProtocol);
         }
         if request.member_id.is_empty() {
             self.join_unknown(now_ms, ctx, request, config, out)
@@ -127,7 +127,7 @@ impl Group {
         let deadline_ms = now_ms.saturating_add(i64::from(request.session_timeout_ms));
         session.extend(|| self.session_key(&new_id), deadline_ms, out);
         self.pending_joins.insert(new_id.clone(), session);
-        refuse(&new_id, ErrorCode::MemberIdRequired)
+        refuse(ctx, &new_id, ErrorCode::MemberIdRequired)
     }
 
     fn join_known(
@@ -144,7 +144,7 @@ impl Group {
             return self.join_adding(now_ms, ctx, request, config, id, out);
         }
         if let Err(error) = self.validate_member(&id, instance_id) {
-            return Reply::Now(join_not_a_member(ctx.api_version, &id, error));
+            return refuse(ctx, &id, error);
         }
         let unchanged = self.members.get(&id).is_some_and(|m| m.protocols == request.protocols);
         match self.state {
@@ -159,7 +159,7 @@ impl Group {
                 Reply::Now(self.join_response(&id, ctx.api_version, false))
             }
             State::CompletingRebalance | State::Stable => self.join_again(now_ms, ctx, request, config, &id, out),
-            State::Empty => refuse(&id, ErrorCode::UnknownMemberId),
+            State::Empty => refuse(ctx, &id, ErrorCode::UnknownMemberId),
         }
     }
 
@@ -233,7 +233,7 @@ impl Group {
         out: &mut Outbox,
     ) -> JoinReply {
         let Some(old) = self.members.get(&old_id) else {
-            return refuse(&request.member_id, ErrorCode::UnknownMemberId);
+            return refuse(ctx, &request.member_id, ErrorCode::UnknownMemberId);
         };
         let replaced = ReplacedMember {
             old_id: old_id.clone(),

@@ -24,7 +24,9 @@
 //! log                                 prints the log
 //! ```
 
+mod oracle;
 mod print;
+mod requests;
 mod world;
 
 use std::collections::BTreeMap;
@@ -76,6 +78,10 @@ impl<'a> Args<'a> {
             }
         }
         args
+    }
+
+    fn parse_line(line: &'a str) -> Self {
+        Self::parse(line.split_whitespace())
     }
 
     pub(crate) fn word(&self, at: usize) -> &'a str {

@@ -2,26 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use taccola_base::Uuid;
 use taccola_coord::{
     AppendId, CoordinatorRecord, Effects, GroupConfig, GroupShard, Released, Reply, RequestContext, RequestToken,
     Response, TimerKey, TimerOp,
 };
 use taccola_wire::codec::Message;
 use taccola_wire::error::ErrorCode;
-use taccola_wire::messages::join_group_request::JoinGroupRequestProtocol;
-use taccola_wire::messages::leave_group_request::MemberIdentity;
-use taccola_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use taccola_wire::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
-use taccola_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use taccola_wire::messages::sync_group_request::SyncGroupRequestAssignment;
-use taccola_wire::messages::{
-    ConsumerProtocolSubscription, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
-    OffsetCommitKey, OffsetCommitRequest, OffsetCommitValue, OffsetDeleteRequest, SyncGroupRequest,
-};
+use taccola_wire::messages::{OffsetCommitKey, OffsetCommitValue};
 
-use super::{Args, duration_ms, print};
+use super::requests::{owned, topic_id};
+use super::{Args, duration_ms, print, requests};
 
 /// A record in the log.
 struct Stored {
@@ -96,8 +86,7 @@ impl World {
                 }
             }
             "list" => {
-                let filter = |key| args.get(key).map(|v| v.split(',').map(str::to_owned).collect()).unwrap_or_default();
-                let request = ListGroupsRequest { states_filter: filter("states"), types_filter: filter("types") };
+                let request = requests::list(args);
                 for row in self.shard.list_groups(&request) {
                     self.output.push(print::listed(&row));
                 }
@@ -184,7 +173,7 @@ impl World {
         fresh_id[15] = self.next_id;
         let ctx = RequestContext {
             token,
-            api_version: args.number("v", 7),
+            api_version: requests::version(args, what),
             client_id: client,
             client_host: "/127.0.0.1",
             fresh_id,
@@ -294,51 +283,17 @@ impl World {
     }
 
     fn join(&mut self, args: &Args<'_>) {
-        let protocol_type = args.get("type").unwrap_or("consumer");
-        let protocols = args.get("protocols").unwrap_or("range:t").split(',').filter(|p| !p.is_empty());
-        let protocol = |p: &str| {
-            let (name, topics) = p.split_once(':').unwrap_or((p, ""));
-            JoinGroupRequestProtocol { name: name.into(), metadata: subscription(protocol_type, topics) }
-        };
-        let request = JoinGroupRequest {
-            group_id: group(args),
-            session_timeout_ms: args.duration("session", 10_000) as i32,
-            rebalance_timeout_ms: args.duration("rebalance", 60_000) as i32,
-            member_id: member(args.get("member").unwrap_or_default()),
-            group_instance_id: args.get("instance").map(str::to_owned),
-            protocol_type: protocol_type.to_owned(),
-            protocols: protocols.map(protocol).collect(),
-            reason: None,
-        };
+        let request = requests::join(args);
         self.request(args, "join", |shard, now, ctx| shard.handle_join(now, ctx, request), Response::JoinGroup);
     }
 
     fn sync(&mut self, args: &Args<'_>) {
-        let rows = args.get("assign").unwrap_or_default().split(',').filter_map(|row| row.split_once(':'));
-        let request = SyncGroupRequest {
-            group_id: group(args),
-            generation_id: args.number("gen", -1),
-            member_id: member(args.get("member").unwrap_or_default()),
-            group_instance_id: args.get("instance").map(str::to_owned),
-            protocol_type: args.get("type").map(str::to_owned),
-            protocol_name: args.get("protocol").map(str::to_owned),
-            assignments: rows
-                .map(|(id, text)| SyncGroupRequestAssignment {
-                    member_id: member(id),
-                    assignment: Bytes::copy_from_slice(text.as_bytes()),
-                })
-                .collect(),
-        };
+        let request = requests::sync(args);
         self.request(args, "sync", |shard, now, ctx| shard.handle_sync(now, ctx, &request), Response::SyncGroup);
     }
 
     fn heartbeat(&mut self, args: &Args<'_>) {
-        let request = HeartbeatRequest {
-            group_id: group(args),
-            generation_id: args.number("gen", -1),
-            member_id: member(args.get("member").unwrap_or_default()),
-            group_instance_id: args.get("instance").map(str::to_owned),
-        };
+        let request = requests::heartbeat(args);
         let ctx = RequestContext {
             token: RequestToken(0),
             api_version: 4,
@@ -353,43 +308,12 @@ impl World {
     }
 
     fn leave(&mut self, args: &Args<'_>) {
-        let mut request = LeaveGroupRequest { group_id: group(args), ..Default::default() };
-        for row in args.get("members").unwrap_or_default().split(',') {
-            let (id, instance) = row.split_once('/').map_or((row, None), |(id, i)| (id, Some(i.to_owned())));
-            request.member_id = member(id);
-            request.members.push(MemberIdentity { member_id: member(id), group_instance_id: instance, reason: None });
-        }
-        if args.number("v", 7) < 3 {
-            request.members.clear();
-        }
+        let request = requests::leave(args);
         self.request(args, "leave", |shard, now, ctx| shard.handle_leave(now, ctx, request), Response::LeaveGroup);
     }
 
     fn commit(&mut self, args: &Args<'_>) {
-        let mut request = OffsetCommitRequest {
-            group_id: group(args),
-            generation_id_or_member_epoch: args.number("gen", -1),
-            member_id: member(args.get("member").unwrap_or_default()),
-            group_instance_id: args.get("instance").map(str::to_owned),
-            retention_time_ms: args.get("retention").map_or(-1, |r| r.parse().unwrap_or_else(|_| duration_ms(r))),
-            ..Default::default()
-        };
-        for word in args.rest(2) {
-            let (partition, offset) = word.split_once('=').unwrap();
-            let (topic, index) = partition.rsplit_once('-').unwrap();
-            let (offset, epoch) = offset.split_once('@').unwrap_or((offset, "-1"));
-            let row = OffsetCommitRequestPartition {
-                partition_index: index.parse().unwrap(),
-                committed_offset: offset.parse().unwrap(),
-                committed_leader_epoch: epoch.parse().unwrap(),
-                committed_metadata: args.get("meta").map(print::unescape),
-            };
-            request.topics.push(OffsetCommitRequestTopic {
-                name: topic.to_owned(),
-                topic_id: topic_id(args),
-                partitions: vec![row],
-            });
-        }
+        let request = requests::commit(args);
         self.request(
             args,
             "commit",
@@ -399,34 +323,17 @@ impl World {
     }
 
     fn fetch(&mut self, args: &Args<'_>) {
-        let words = args.rest(2);
-        let stable = words.contains(&"stable");
-        let partitions = words.iter().filter(|w| !["stable", "all"].contains(w)).map(|w| w.rsplit_once('-').unwrap());
-        let topic = |(topic, index): (&str, &str)| OffsetFetchRequestTopics {
-            name: topic.to_owned(),
-            topic_id: topic_id(args),
-            partition_indexes: vec![index.parse().unwrap()],
-        };
-        let request = OffsetFetchRequestGroup {
-            group_id: group(args),
-            topics: (!words.contains(&"all")).then(|| partitions.map(topic).collect()),
-            ..Default::default()
-        };
+        let request = requests::fetch(args);
         self.request(
             args,
             "fetch",
-            |shard, now, ctx| shard.handle_offset_fetch(now, ctx, request, stable),
+            |shard, now, ctx| shard.handle_offset_fetch(now, ctx, request, requests::is_stable(args)),
             Response::OffsetFetch,
         );
     }
 
     fn offset_delete(&mut self, args: &Args<'_>) {
-        let topics = args.rest(2).iter().map(|w| w.rsplit_once('-').unwrap());
-        let topic = |(name, index): (&str, &str)| OffsetDeleteRequestTopic {
-            name: name.to_owned(),
-            partitions: vec![OffsetDeleteRequestPartition { partition_index: index.parse().unwrap() }],
-        };
-        let request = OffsetDeleteRequest { group_id: group(args), topics: topics.map(topic).collect() };
+        let request = requests::offset_delete(args);
         self.request(
             args,
             "offset-delete",
@@ -470,31 +377,4 @@ impl World {
         }
         self.log.push(Stored { producer_id, record: Ok(record) });
     }
-}
-
-fn owned(words: &[&str]) -> Vec<String> {
-    words.iter().map(|w| (*w).to_owned()).collect()
-}
-
-/// `''` is the empty group id.
-fn group(args: &Args<'_>) -> String {
-    args.word(1).trim_matches('\'').to_owned()
-}
-
-fn member(short: &str) -> String {
-    print::lengthen(short)
-}
-
-fn topic_id(args: &Args<'_>) -> Uuid {
-    Uuid::from_u128(args.number("id", 0))
-}
-
-/// A consumer's subscription (version 0 of it), or the text itself.
-fn subscription(protocol_type: &str, topics: &str) -> Bytes {
-    if protocol_type != "consumer" || topics == "garbage" {
-        return Bytes::copy_from_slice(topics.as_bytes());
-    }
-    let topics = topics.split('+').filter(|t| !t.is_empty()).map(str::to_owned).collect();
-    let body = ConsumerProtocolSubscription { topics, ..Default::default() }.to_bytes(0).unwrap();
-    [&0i16.to_be_bytes(), &body[..]].concat().into()
 }
