@@ -94,8 +94,11 @@ pub(crate) fn write_offsets(path: &Path, offsets: &HashMap<TopicPartition, i64>)
     write_atomically(path, &text).map_err(|e| LogError::io("write", path, e))
 }
 
-/// `(epoch, start offset)` in order. Both must rise from line to line, else the file counts as damaged.
-pub fn parse_epochs(text: &[u8]) -> (Vec<(i32, i64)>, Option<String>) {
+/// `(epoch, start offset)` in order, and why the file was not read to its end, if it was not.
+pub type EpochsRead = (Vec<(i32, i64)>, Option<String>);
+
+/// Both must rise from line to line, else the file counts as damaged.
+pub fn parse_epochs(text: &[u8]) -> EpochsRead {
     let (mut entries, mut damaged) = parse_checkpoint(text, |line| {
         let (epoch, start) = line.trim().split_once(' ')?;
         let (epoch, start) = (epoch.parse::<i32>().ok()?, start.parse::<i64>().ok()?);
@@ -110,7 +113,7 @@ pub fn parse_epochs(text: &[u8]) -> (Vec<(i32, i64)>, Option<String>) {
 }
 
 /// `None` when the file is not there.
-pub(crate) fn read_epochs(path: &Path) -> Result<Option<(Vec<(i32, i64)>, Option<String>)>, LogError> {
+pub(crate) fn read_epochs(path: &Path) -> Result<Option<EpochsRead>, LogError> {
     let content = read_small(path, CHECKPOINT_BYTES_MAX).map_err(|e| LogError::io("read", path, e))?;
     Ok(content.map(|text| parse_epochs(&text)))
 }

@@ -171,6 +171,11 @@ impl Segment {
         }
     }
 
+    /// No batch of the segment ends at or behind this offset: offsets in its indexes are relative to its base.
+    pub(crate) fn offset_limit(&self) -> i64 {
+        self.base_offset.saturating_add(i64::from(i32::MAX) + 1)
+    }
+
     fn relative(&self, offset: i64) -> u32 {
         u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(0)
     }

@@ -1,6 +1,8 @@
 //! Writes a directory for Kafka's own tools to judge. Ignored: it runs where `TACCOLA_LOG_OUT` names an empty folder, and
 //! whoever runs it gives the files to `kafka-dump-log.sh` and starts a JVM Kafka on the folder.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 
 use bytes::BytesMut;

@@ -1,6 +1,8 @@
 //! Directories that a JVM Kafka wrote: opened after a clean stop they show what Kafka showed, and recovered without any
 //! derived file they yield the same derived files, byte for byte.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -172,7 +172,7 @@ impl PartitionLog {
         remove_orphans(&dir, &mut listing, &mut report)?;
         let segments: Vec<_> = listing.logs.iter().map(|(base, size)| Segment::existing(*base, *size)).collect();
         for segment in &segments {
-            let indexed = listing.indexes.iter().any(|known| *known == (segment.base_offset, Kind::OffsetIndex));
+            let indexed = listing.indexes.contains(&(segment.base_offset, Kind::OffsetIndex));
             if !indexed && segment.size > u64::from(config.index_interval_bytes) {
                 segment.index_suspect.store(true, std::sync::atomic::Ordering::Relaxed);
             }
@@ -216,18 +216,24 @@ impl PartitionLog {
         Ok(end >= point)
     }
 
-    /// Walks the headers behind the last index entry of the active segment; `None` unless they lead to its end.
+    /// Walks the headers behind the last index entry of the active segment; `None` unless they lead to its end, without
+    /// a gap where none can be.
     fn end_of_active(&self) -> Result<Option<i64>, LogError> {
         let segment = self.active_segment();
         let log = segment.open(&self.shared, &self.dir, Kind::Log)?;
         let mut entry = segment.last_index_entry(&self.shared, &self.dir)?;
         let mut scanner = Scanner::new(&*log, entry.map_or(0, |(_, position)| position), segment.size);
-        let mut bounds = Bounds { offset_min: segment.base_offset, offset_end: i64::MAX };
+        let mut bounds = Bounds { offset_min: segment.base_offset, offset_end: segment.offset_limit() };
         loop {
             let step = scanner.peek(bounds).map_err(|e| LogError::io("read", segment.path(&self.dir, Kind::Log), e))?;
             match step {
                 Step::Batch(header) => {
-                    if entry.take().is_some_and(|(last_offset, _)| last_offset != header.last_offset()) {
+                    let is_gap = match entry.take() {
+                        Some((last_offset, _)) if last_offset != header.last_offset() => return Ok(None),
+                        Some(_) => false,
+                        None => header.base_offset != bounds.offset_min,
+                    };
+                    if is_gap && !self.config.cleanup_compact {
                         return Ok(None);
                     }
                     bounds.offset_min = header.next_offset();

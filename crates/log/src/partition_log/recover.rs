@@ -193,8 +193,9 @@ impl PartitionLog {
         report: &mut RecoveryReport,
     ) -> Result<Offset, LogError> {
         let is_last = index + 1 == self.segments.len();
-        let limit = self.segments.get(index + 1).map_or(i64::MAX, |next| next.base_offset);
+        let next_base = self.segments.get(index + 1).map(|next| next.base_offset);
         let Some(segment) = self.segments.get_mut(index) else { return Ok(start.offset) };
+        let limit = next_base.unwrap_or_else(|| segment.offset_limit());
         let path = segment.path(&self.dir, Kind::Log);
         let io_error = |e| LogError::io("read", &path, e);
         let file = segment.open(&self.shared, &self.dir, Kind::Log)?;

@@ -12,6 +12,7 @@ use crate::error::{AppendError, ReadError};
 
 mod basic;
 mod damage;
+mod faults;
 mod model;
 
 const CLIENT: AppendOrigin = AppendOrigin::Client;
