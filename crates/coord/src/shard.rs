@@ -338,7 +338,7 @@ impl GroupShard {
     fn apply(&mut self, now_ms: i64, record_offset: i64, change: Change) {
         match change {
             Change::Offset { group, topic, partition, mut offset } => {
-                if !self.is_being_deleted(&group) {
+                if !self.groups.contains_key(&group) && !self.is_being_deleted(&group) {
                     self.ensure_group(&group, now_ms);
                 }
                 offset.record_offset = record_offset;
