@@ -222,7 +222,9 @@ impl Client {
             }
         }
         match last {
-            Some(source) => Err(Error::Unreachable { bootstrap: self.config().bootstrap_text(), source }),
+            Some(source) => {
+                Err(Error::Unreachable { bootstrap: self.config().bootstrap_text(), source: Box::new(source) })
+            }
             None => Err(Error::Invalid("the bootstrap list is empty".to_owned())),
         }
     }

@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// No broker of the bootstrap list answered.
     #[error("no broker answers at {bootstrap}: {source}")]
-    Unreachable { bootstrap: String, source: ApiError },
+    Unreachable { bootstrap: String, source: Box<ApiError> },
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error("topic {0} does not exist")]

@@ -176,7 +176,6 @@ impl Connection {
             request_api_version: version,
             correlation_id,
             client_id: Some(self.client_id.clone()),
-            ..Default::default()
         };
         Ok(header.to_bytes(key.info().request_header_version(version))?)
     }

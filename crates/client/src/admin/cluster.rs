@@ -93,7 +93,7 @@ impl Admin {
     async fn describe_log_dirs_once(&self, broker: i32) -> Result<Vec<LogDir>> {
         let api = self.client.broker(broker, Lane::General).await?;
         let version = api.version::<DescribeLogDirsRequest>()?;
-        let request = DescribeLogDirsRequest { topics: None, ..Default::default() };
+        let request = DescribeLogDirsRequest { topics: None };
         let response = self.client.request(&api, &request, version).await?;
         Error::check(response.error_code, format!("log directories of broker {broker}"), None)?;
         let directory = |r: taccola_wire::messages::describe_log_dirs_response::DescribeLogDirsResult| LogDir {

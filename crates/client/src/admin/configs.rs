@@ -115,11 +115,9 @@ impl Admin {
                 resource_type: resource.kind as i8,
                 resource_name: resource.name.clone(),
                 configuration_keys: None,
-                ..Default::default()
             }],
             include_synonyms: true,
             include_documentation: docs && version >= 3,
-            ..Default::default()
         };
         let response = self.client.request(&api, &request, version).await?;
         let result = response.results.into_iter().next();
@@ -157,17 +155,15 @@ impl Admin {
                 ConfigOp::Append(value) => (2, Some(value.clone())),
                 ConfigOp::Subtract(value) => (3, Some(value.clone())),
             };
-            AlterableConfig { name: name.clone(), config_operation, value, ..Default::default() }
+            AlterableConfig { name: name.clone(), config_operation, value }
         };
         let request = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
                 resource_type: resource.kind as i8,
                 resource_name: resource.name.clone(),
                 configs: ops.iter().map(config).collect(),
-                ..Default::default()
             }],
             validate_only,
-            ..Default::default()
         };
         let response = self.client.request(&api, &request, version).await?;
         response.responses.into_iter().try_for_each(|r| self.check_config(r.error_code, resource, r.error_message))

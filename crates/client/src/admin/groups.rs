@@ -173,7 +173,7 @@ impl Admin {
     async fn delete_group_once(&self, group: &str) -> Result<()> {
         let api = self.client.coordinator(group, Lane::General).await?;
         let version = api.version::<DeleteGroupsRequest>()?;
-        let request = DeleteGroupsRequest { groups_names: vec![group.to_owned()], ..Default::default() };
+        let request = DeleteGroupsRequest { groups_names: vec![group.to_owned()] };
         let response = self.client.request(&api, &request, version).await?;
         response.results.into_iter().try_for_each(|r| self.check_group(r.error_code, group, None))
     }
@@ -213,19 +213,12 @@ impl Admin {
         let version = api.version::<OffsetDeleteRequest>()?;
         let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
         for p in partitions {
-            let partition = OffsetDeleteRequestPartition { partition_index: p.partition, ..Default::default() };
+            let partition = OffsetDeleteRequestPartition { partition_index: p.partition };
             topics.entry(&p.topic).or_default().push(partition);
         }
-        let topic = |(name, partitions): (&str, Vec<_>)| OffsetDeleteRequestTopic {
-            name: name.to_owned(),
-            partitions,
-            ..Default::default()
-        };
-        let request = OffsetDeleteRequest {
-            group_id: group.to_owned(),
-            topics: topics.into_iter().map(topic).collect(),
-            ..Default::default()
-        };
+        let topic = |(name, partitions): (&str, Vec<_>)| OffsetDeleteRequestTopic { name: name.to_owned(), partitions };
+        let request =
+            OffsetDeleteRequest { group_id: group.to_owned(), topics: topics.into_iter().map(topic).collect() };
         let response = self.client.request(&api, &request, version).await?;
         self.check_group(response.error_code, group, None)?;
         let mut results = Vec::with_capacity(partitions.len());

@@ -104,17 +104,12 @@ impl Admin {
             };
             topics.entry(&partition.topic).or_default().push(entry);
         }
-        let topic = |(name, partitions): (&str, Vec<_>)| ListOffsetsTopic {
-            name: name.to_owned(),
-            partitions,
-            ..Default::default()
-        };
+        let topic = |(name, partitions): (&str, Vec<_>)| ListOffsetsTopic { name: name.to_owned(), partitions };
         let request = ListOffsetsRequest {
             replica_id: -1,
             isolation_level: if version >= 2 { isolation as i8 } else { 0 },
             topics: topics.into_iter().map(topic).collect(),
             timeout_ms: self.timeout_ms(),
-            ..Default::default()
         };
         let response = self.client.request(&api, &request, version).await?;
         for topic in response.topics {

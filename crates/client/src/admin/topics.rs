@@ -48,11 +48,7 @@ impl Admin {
             configs: topic
                 .configs
                 .iter()
-                .map(|(name, value)| CreatableTopicConfig {
-                    name: name.clone(),
-                    value: Some(value.clone()),
-                    ..Default::default()
-                })
+                .map(|(name, value)| CreatableTopicConfig { name: name.clone(), value: Some(value.clone()) })
                 .collect(),
             ..Default::default()
         };
@@ -60,7 +56,6 @@ impl Admin {
             topics: topics.iter().map(creatable).collect(),
             timeout_ms: self.timeout_ms(),
             validate_only,
-            ..Default::default()
         };
         let response = self.client.request(&api, &request, version).await?;
         let outcome = response.topics.into_iter().map(|t| {
@@ -126,13 +121,11 @@ impl Admin {
             name: name.clone(),
             count: *count,
             assignments: None,
-            ..Default::default()
         };
         let request = CreatePartitionsRequest {
             topics: totals.iter().map(topic).collect(),
             timeout_ms: self.timeout_ms(),
             validate_only,
-            ..Default::default()
         };
         let response = self.client.request(&api, &request, version).await?;
         let outcomes = response.results.into_iter().map(|r| {
@@ -168,20 +161,12 @@ impl Admin {
         let version = api.version::<DeleteRecordsRequest>()?;
         let mut topics: BTreeMap<&str, Vec<DeleteRecordsPartition>> = BTreeMap::new();
         for (partition, offset) in partitions {
-            let entry =
-                DeleteRecordsPartition { partition_index: partition.partition, offset: *offset, ..Default::default() };
+            let entry = DeleteRecordsPartition { partition_index: partition.partition, offset: *offset };
             topics.entry(&partition.topic).or_default().push(entry);
         }
-        let topic = |(name, partitions): (&str, Vec<_>)| DeleteRecordsTopic {
-            name: name.to_owned(),
-            partitions,
-            ..Default::default()
-        };
-        let request = DeleteRecordsRequest {
-            topics: topics.into_iter().map(topic).collect(),
-            timeout_ms: self.timeout_ms(),
-            ..Default::default()
-        };
+        let topic = |(name, partitions): (&str, Vec<_>)| DeleteRecordsTopic { name: name.to_owned(), partitions };
+        let request =
+            DeleteRecordsRequest { topics: topics.into_iter().map(topic).collect(), timeout_ms: self.timeout_ms() };
         let response = self.client.request(&api, &request, version).await?;
         let mut results = Vec::with_capacity(partitions.len());
         for topic in response.topics {

@@ -155,7 +155,6 @@ pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, 
     let topic = |(topic, partitions): (&Arc<str>, Vec<i32>)| assignment::TopicPartition {
         topic: topic.to_string(),
         partitions,
-        ..Default::default()
     };
     let message = ConsumerProtocolAssignment {
         assigned_partitions: topics.into_iter().map(topic).collect(),

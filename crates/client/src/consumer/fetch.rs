@@ -159,7 +159,6 @@ fn request(wanted: &[Wanted], limits: &Limits, version: i16) -> FetchRequest {
                 topic: w.partition.topic.to_string(),
                 topic_id: w.topic_id,
                 partitions: vec![partition],
-                ..Default::default()
             }),
         }
     }

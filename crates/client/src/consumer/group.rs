@@ -317,11 +317,8 @@ impl GroupConsumer {
         let version = api.version::<JoinGroupRequest>()?;
         let metadata = assignor::encode_subscription(&self.config.topics);
         let metadata = metadata.map_err(|e| Error::Invalid(e.to_string()))?;
-        let protocol = |a: &Assignor| JoinGroupRequestProtocol {
-            name: a.name().to_owned(),
-            metadata: metadata.clone(),
-            ..Default::default()
-        };
+        let protocol =
+            |a: &Assignor| JoinGroupRequestProtocol { name: a.name().to_owned(), metadata: metadata.clone() };
         let request = JoinGroupRequest {
             group_id: group.clone(),
             session_timeout_ms: millis(self.config.session_timeout),
@@ -365,7 +362,7 @@ impl GroupConsumer {
         let mut assignments = Vec::with_capacity(owned.len());
         for (member_id, partitions) in owned {
             let assignment = assignor::encode_assignment(&partitions).map_err(|e| Error::Invalid(e.to_string()))?;
-            assignments.push(SyncGroupRequestAssignment { member_id, assignment, ..Default::default() });
+            assignments.push(SyncGroupRequestAssignment { member_id, assignment });
         }
         Ok((assignments, counts))
     }
@@ -404,7 +401,6 @@ impl GroupConsumer {
             protocol_type: Some("consumer".to_owned()),
             protocol_name: Some(protocol.to_owned()),
             assignments,
-            ..Default::default()
         };
         let timeout = self.config.rebalance_timeout.saturating_add(JOIN_MARGIN);
         let response = self.client().request_within(&api, &request, version, timeout).await?;
@@ -442,7 +438,6 @@ impl GroupConsumer {
             generation_id: generation,
             member_id: self.member_id.clone(),
             group_instance_id: self.config.instance_id.clone(),
-            ..Default::default()
         };
         let (interval, session) = (self.config.heartbeat_interval, self.config.session_timeout);
         let heartbeats = tokio::spawn(heartbeats(self.client().clone(), request, interval, session, beat));

@@ -54,13 +54,11 @@ pub(crate) async fn fetch(
             member_epoch: if member_id.is_some() { member.generation } else { -1 },
             member_id,
             topics: topics.map(|topics| topics.into_iter().map(topic).collect()),
-            ..Default::default()
         }];
     } else {
         let topic = |(name, partition_indexes): (&Arc<str>, Vec<i32>)| OffsetFetchRequestTopic {
             name: name.to_string(),
             partition_indexes,
-            ..Default::default()
         };
         group.clone_into(&mut request.group_id);
         request.topics = topics.map(|topics| topics.into_iter().map(topic).collect());
@@ -135,7 +133,6 @@ pub(crate) async fn commit(
             committed_offset: committed.offset,
             committed_leader_epoch: committed.leader_epoch,
             committed_metadata: Some(committed.metadata.clone()),
-            ..Default::default()
         });
     }
     let topic = |(name, partitions): (&Arc<str>, Vec<_>)| OffsetCommitRequestTopic {

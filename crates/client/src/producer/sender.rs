@@ -611,11 +611,8 @@ impl Line {
         let mut topics: Vec<TopicProduceData> = Vec::new();
         let mut places: HashMap<&Arc<str>, usize> = HashMap::new();
         for sent in batches {
-            let data = PartitionProduceData {
-                index: sent.partition.partition,
-                records: Some(sent.batch.bytes.clone()),
-                ..Default::default()
-            };
+            let data =
+                PartitionProduceData { index: sent.partition.partition, records: Some(sent.batch.bytes.clone()) };
             let place = *places.entry(&sent.partition.topic).or_insert_with(|| {
                 topics.push(TopicProduceData {
                     name: sent.partition.topic.to_string(),
@@ -633,7 +630,6 @@ impl Line {
             acks: self.config.acks as i16,
             timeout_ms: i32::try_from(self.config.request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topics,
-            ..Default::default()
         }
     }
 }

@@ -67,7 +67,7 @@ fn parse_offset(text: &str, now_ms: i64) -> Result<StartOffset, String> {
         return timestamp::parse(time, now_ms).map(StartOffset::Timestamp);
     }
     match text.strip_prefix('-') {
-        Some(count) => count.parse().map(StartOffset::BeforeEnd).map_err(|_| bad()),
+        Some(count) => count.parse().ok().filter(|c: &i64| *c >= 0).map(StartOffset::BeforeEnd).ok_or_else(bad),
         None => text.parse().ok().filter(|o: &i64| *o >= 0).map(StartOffset::At).ok_or_else(bad),
     }
 }
@@ -78,7 +78,7 @@ fn now_ms() -> i64 {
 }
 
 enum Source {
-    Partitions(Consumer),
+    Partitions(Box<Consumer>),
     Group(Box<GroupConsumer>),
 }
 
@@ -143,7 +143,7 @@ async fn open(context: &Context, args: &ConsumeArgs, start: Option<StartOffset>)
     let start = start.unwrap_or(StartOffset::Earliest);
     let starts: Vec<_> = partitions.into_iter().map(|p| (p, start)).collect();
     consumer.assign(&starts).await?;
-    Ok(Source::Partitions(consumer))
+    Ok(Source::Partitions(Box::new(consumer)))
 }
 
 struct Printer {
