@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The level that this project answers to.
-pub const KAFKA_VERSION: &str = "4.3.1";
+pub(crate) const KAFKA_VERSION: &str = "4.3.1";
 
 /// The folder with the jars: `KAFKA_JARS`, else `target/kafka-jars/<version>`, filled at first use.
-pub fn dir(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn dir(root: &Path) -> Result<PathBuf, String> {
     if let Some(dir) = std::env::var_os("KAFKA_JARS") {
         return Ok(PathBuf::from(dir));
     }

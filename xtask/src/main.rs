@@ -1,22 +1,53 @@
-//! Repository tasks: `cargo xtask <task>`.
+//! Repository tasks: `cargo xtask <task>`. One file per task; the table below is the whole list.
 
+#![allow(clippy::print_stdout, reason = "a command line tool talks on standard output")]
+
+mod bench;
+mod ci;
 mod codegen;
+mod fuzz;
 mod golden;
+mod kafka_jars;
+mod shell;
+mod status;
+mod test;
+mod tidy;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+type Task = fn(&Path, &[String]) -> Result<(), String>;
+
+/// Name, usage (its first word is the name), task.
+const TASKS: &[(&str, &str, Task)] = &[
+    ("test", test::USAGE, test::run),
+    ("ci", ci::USAGE, ci::run),
+    ("tidy", tidy::USAGE, |root, _| tidy::run(root)),
+    ("status", status::USAGE, status::run),
+    ("bench", bench::USAGE, bench::run),
+    ("fuzz", fuzz::USAGE, fuzz::run),
+    ("codegen", codegen::USAGE, |_, arguments| codegen::run(arguments)),
+    ("golden", golden::USAGE, |_, arguments| golden::run(arguments)),
+];
+
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let result = match args.split_first() {
-        Some((task, rest)) if task == "codegen" => codegen::run(rest),
-        Some((task, rest)) if task == "golden" => golden::run(rest),
-        _ => Err(format!("cargo xtask <task>\n\n{}\n{}", codegen::USAGE, golden::USAGE)),
-    };
-    match result {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<(), String> {
+    let task = arguments.first().and_then(|name| TASKS.iter().find(|(task, ..)| task == name));
+    match (task, arguments) {
+        (Some((_, _, run)), [_, rest @ ..]) => run(codegen::root()?, rest),
+        _ => {
+            let usages: Vec<&str> = TASKS.iter().map(|(_, usage, _)| *usage).collect();
+            Err(format!("cargo xtask <task>\n\n{}", usages.join("\n\n")))
         }
     }
 }

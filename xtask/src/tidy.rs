@@ -1,5 +1,5 @@
 //! `cargo xtask tidy`: what no compiler checks. Layering as data, dead files, headers, bans in pure crates, words that do
-//! not belong. Each finding names file and line and says what to do.
+//! not belong, documents that point at nothing. Each finding names file and line and says what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,8 +39,12 @@ const BANNED_IN_PURE: &[(&str, &str)] = &[
     ("Uuid::random", "take fresh ids as arguments"),
 ];
 
+/// What opens sockets stands in taccola-net alone; tools and black-box tests are free.
+const SOCKETS: &[&str] = &["TcpStream::connect", "TcpListener::bind", "UdpSocket", "UnixStream", "UnixListener"];
+const MAY_OPEN_SOCKETS: &[&str] = &["net", "xtask", "it"];
+
 /// Words that mark unfinished work or belong to history.
-const BANNED_WORDS: &[&str] = &["FIXME", "XXX", "HACK", "for now", "dbg!("];
+const BANNED_WORDS: &[&str] = &["TODO", "FIXME", "XXX", "HACK", "for now", "dbg!("];
 
 /// The text of the marker that exempts one line from the bans above, with its reason after a colon.
 const ALLOW: &str = "tidy-allow:";
@@ -48,12 +52,18 @@ const ALLOW: &str = "tidy-allow:";
 /// Longest hand-written file, lines.
 const FILE_LINES_MAX: usize = 1_200;
 
-pub fn run(root: &Path) -> Result<(), String> {
+pub(crate) const USAGE: &str = "\
+tidy
+    Layers, dead files, headers, bans in pure crates, words that do not belong, documents in step.";
+
+pub(crate) fn run(root: &Path) -> Result<(), String> {
     let mut findings = Vec::new();
     layering(root, &mut findings)?;
     for crate_dir in crate_dirs(root)? {
         sources(root, &crate_dir, &mut findings)?;
+        beside_sources(root, &crate_dir, &mut findings)?;
     }
+    documents(root, &mut findings)?;
     if findings.is_empty() {
         println!("tidy: nothing to mend");
         return Ok(());
@@ -122,7 +132,7 @@ fn sources(root: &Path, crate_dir: &Path, findings: &mut Vec<String>) -> Result<
     let declared = declared_modules(&files)?;
     for file in &files {
         let text = read(file)?;
-        let shown = file.strip_prefix(root).unwrap_or(file).display().to_string();
+        let shown = shown(root, file);
         if !text.starts_with("//!") {
             findings.push(format!("{shown}:1: no `//!` header; say what the file owns"));
         }
@@ -139,23 +149,81 @@ fn sources(root: &Path, crate_dir: &Path, findings: &mut Vec<String>) -> Result<
     Ok(())
 }
 
+/// Integration tests, examples and benchmarks: header and words. Cargo finds them by itself, so none is dead.
+fn beside_sources(root: &Path, crate_dir: &Path, findings: &mut Vec<String>) -> Result<(), String> {
+    let mut files = Vec::new();
+    for dir in ["tests", "examples", "benches"].map(|name| crate_dir.join(name)) {
+        if dir.is_dir() {
+            walk(&dir, &mut files)?;
+        }
+    }
+    for file in files {
+        let text = read(&file)?;
+        let shown = shown(root, &file);
+        if !text.starts_with("//!") {
+            findings.push(format!("{shown}:1: no `//!` header; say what the file tests"));
+        }
+        banned_words(&shown, &text, findings);
+    }
+    Ok(())
+}
+
+/// Relative links of the documents lead somewhere, and so do the paths that ARCHITECTURE.md names.
+fn documents(root: &Path, findings: &mut Vec<String>) -> Result<(), String> {
+    let mut files = Vec::new();
+    for dir in [root.to_path_buf(), root.join("docs"), root.join("docs/internals")] {
+        if dir.is_dir() {
+            files.extend(read_dir(&dir)?.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "md")));
+        }
+    }
+    files.sort();
+    for file in files {
+        let dir = file.parent().unwrap_or(root);
+        for (number, line) in read(&file)?.lines().enumerate() {
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+            let links = links.filter(|link| !link.is_empty() && !link.contains(':') && !dir.join(link).exists());
+            let paths = line.split('`').skip(1).step_by(2).filter(|span| {
+                let roots = ["crates/", "docs/", "xtask/", "it/", "fuzz/"];
+                let path = !span.contains(['*', '<', '{', ' ']) && roots.iter().any(|root| span.starts_with(root));
+                path && !root.join(span.split("::").next().unwrap_or("")).exists()
+            });
+            for missing in links.chain(paths) {
+                findings.push(format!("{}:{}: {missing} does not exist", shown(root, &file), number + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shown(root: &Path, file: &Path) -> String {
+    file.strip_prefix(root).unwrap_or(file).display().to_string()
+}
+
 fn words(shown: &str, crate_name: &str, text: &str, findings: &mut Vec<String>) {
+    banned_words(shown, text, findings);
+    if shown.contains("/tests") || shown.contains("/bin/") {
+        return;
+    }
+    // The tests at the end of a file may do what its code may not.
+    let production = text.find("#[cfg(test)]\nmod tests {").and_then(|at| text.get(..at)).unwrap_or(text);
+    let pure = PURE.contains(&crate_name);
+    let sockets = MAY_OPEN_SOCKETS.contains(&crate_name);
+    for (number, line) in production.lines().enumerate().filter(|(_, line)| !line.contains(ALLOW)) {
+        let code = line.split("//").next().unwrap_or("");
+        for (banned, instead) in BANNED_IN_PURE.iter().filter(|(banned, _)| pure && code.contains(banned)) {
+            findings.push(format!("{shown}:{}: {banned} in a pure crate; {instead}", number + 1));
+        }
+        for banned in SOCKETS.iter().filter(|banned| !sockets && code.contains(**banned)) {
+            findings.push(format!("{shown}:{}: {banned}; only taccola-net opens sockets", number + 1));
+        }
+    }
+}
+
+fn banned_words(shown: &str, text: &str, findings: &mut Vec<String>) {
     let own = shown.ends_with("xtask/src/tidy.rs");
-    let production = text.find("#[cfg(test)]").map_or(text, |at| text.get(..at).unwrap_or(text));
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !own && !line.contains(ALLOW)) {
         for word in BANNED_WORDS.iter().filter(|word| line.contains(**word)) {
             findings.push(format!("{shown}:{}: \"{word}\" has no place in a source file", number + 1));
-        }
-    }
-    if !PURE.contains(&crate_name) || shown.contains("/tests") || shown.contains("/bin/") {
-        return;
-    }
-    for (number, line) in production.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or("");
-        for (banned, instead) in BANNED_IN_PURE.iter().filter(|(banned, _)| code.contains(banned)) {
-            if !line.contains(ALLOW) {
-                findings.push(format!("{shown}:{}: {banned} in a pure crate; {instead}", number + 1));
-            }
         }
     }
 }

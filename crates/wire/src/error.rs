@@ -158,7 +158,7 @@ errors! {
     86 GroupSubscribedToTopic "GROUP_SUBSCRIBED_TO_TOPIC" fatal "the group is subscribed to the topic",
     87 InvalidRecord "INVALID_RECORD" fatal "the broker's validation refused the record",
     88 UnstableOffsetCommit "UNSTABLE_OFFSET_COMMIT" retry "a transaction has not yet decided these offsets",
-    89 ThrottlingQuotaExceeded "THROTTLING_QUOTA_EXCEEDED" retry "a quota is used up for now",
+    89 ThrottlingQuotaExceeded "THROTTLING_QUOTA_EXCEEDED" retry "a quota is used up; wait as long as the answer says",
     90 ProducerFenced "PRODUCER_FENCED" fatal "a newer producer uses the transactional id",
     91 ResourceNotFound "RESOURCE_NOT_FOUND" fatal "the request names something that does not exist",
     92 DuplicateResource "DUPLICATE_RESOURCE" fatal "the request names something twice",

@@ -12,7 +12,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
-pub enum BrokerKind {
+pub(crate) enum BrokerKind {
     /// The binary.
     Taccola(PathBuf),
     /// The class path of Kafka's jars.
@@ -20,7 +20,7 @@ pub enum BrokerKind {
 }
 
 impl BrokerKind {
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             BrokerKind::Taccola(_) => "taccola",
             BrokerKind::Kafka(_) => "kafka",
@@ -28,16 +28,16 @@ impl BrokerKind {
     }
 }
 
-pub struct RunningBroker {
+pub(crate) struct RunningBroker {
     child: Child,
     port: u16,
     dir: PathBuf,
     /// From the start of the process (of formatting, where that is a step of its own) to the ready line.
-    pub ready_after: Duration,
+    pub(crate) ready_after: Duration,
 }
 
 /// The release binary, built.
-pub fn build_taccola(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build_taccola(root: &Path) -> Result<PathBuf, String> {
     let status = Command::new("cargo").args(["build", "--release", "--package", "taccola"]).current_dir(root).status();
     match status {
         Ok(status) if status.success() => {}
@@ -48,7 +48,7 @@ pub fn build_taccola(root: &Path) -> Result<PathBuf, String> {
 }
 
 /// Kafka's jars by Maven, once, into `target/kafka-jars` (or `KAFKA_JARS`).
-pub fn kafka_classpath(root: &Path) -> Result<String, String> {
+pub(crate) fn kafka_classpath(root: &Path) -> Result<String, String> {
     crate::kafka_jars::dir(root).map(|dir| format!("{}/*", dir.display()))
 }
 
@@ -58,7 +58,7 @@ fn free_port() -> Result<u16, String> {
 }
 
 impl RunningBroker {
-    pub fn start(kind: &BrokerKind, extra: &[&str]) -> Result<Self, String> {
+    pub(crate) fn start(kind: &BrokerKind, extra: &[&str]) -> Result<Self, String> {
         let (port, controller_port) = (free_port()?, free_port()?);
         let dir = std::env::temp_dir().join(format!("taccola-bench-{}-{port}", std::process::id()));
         fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
@@ -91,26 +91,26 @@ impl RunningBroker {
         Ok(Self { child, port, dir, ready_after: started.elapsed() })
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// User and system time of the process so far, seconds.
-    pub fn cpu_seconds(&self) -> (f64, f64) {
+    pub(crate) fn cpu_seconds(&self) -> (f64, f64) {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         let field = |index: usize| after_name.split(' ').nth(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
         (field(11) / TICKS_PER_SECOND, field(12) / TICKS_PER_SECOND)
     }
 
-    pub fn rss_mb(&self) -> f64 {
+    pub(crate) fn rss_mb(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
     }
 
     /// SIGTERM, then the data goes.
-    pub fn stop(mut self) -> Result<(), String> {
+    pub(crate) fn stop(mut self) -> Result<(), String> {
         let status = Command::new("kill").arg(self.child.id().to_string()).status();
         status.map_err(|error| error.to_string())?;
         self.child.wait().map_err(|error| error.to_string())?;

@@ -5,14 +5,12 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use taccola_wire::api::ApiKey;
-use taccola_wire::batch::{BatchBuilder, BatchHeader, Compression, batches};
-use taccola_wire::codec::Message;
+use taccola_wire::batch::{BatchBuilder, Compression, batches};
+use taccola_wire::codec::Request;
 use taccola_wire::frame;
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use taccola_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use taccola_wire::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use taccola_wire::messages::{CreateTopicsResponse, FetchResponse, ProduceResponse};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,45 +21,44 @@ const CREATE_TOPICS_VERSION: i16 = 7;
 
 /// Batches sent as fast as they are acknowledged, several requests in flight per connection.
 #[derive(Clone)]
-pub struct Pipelined {
-    pub record_bytes: usize,
+pub(crate) struct Pipelined {
+    pub(crate) record_bytes: usize,
     /// One record per request when smaller than a record.
-    pub batch_bytes: usize,
-    pub total_bytes: u64,
-    pub connections: i32,
-    pub partitions: i32,
-    pub in_flight: usize,
+    pub(crate) batch_bytes: usize,
+    pub(crate) total_bytes: u64,
+    pub(crate) partitions: i32,
+    pub(crate) in_flight: usize,
 }
 
 /// One record per request and one request in flight per producer, each on a connection and a partition of its own.
 #[derive(Clone)]
-pub struct ClosedLoop {
-    pub producers: i32,
-    pub record_bytes: usize,
-    pub seconds: u64,
+pub(crate) struct ClosedLoop {
+    pub(crate) producers: i32,
+    pub(crate) record_bytes: usize,
+    pub(crate) seconds: u64,
 }
 
 #[derive(Default)]
-pub struct Measured {
-    pub requests: u64,
+pub(crate) struct Measured {
+    pub(crate) requests: u64,
     /// Bytes of record values.
-    pub bytes: u64,
-    pub seconds: f64,
-    pub cpu_user: f64,
-    pub cpu_system: f64,
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+    pub(crate) cpu_user: f64,
+    pub(crate) cpu_system: f64,
     /// Sorted, microseconds.
     latencies: Vec<u32>,
 }
 
 impl Measured {
-    pub fn percentile_ms(&self, fraction: f64) -> String {
+    pub(crate) fn percentile_ms(&self, fraction: f64) -> String {
         let at = (self.latencies.len() as f64 * fraction) as usize;
         self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).map_or("-".to_owned(), |us| format!("{:.3}", f64::from(*us) / 1e3))
     }
 }
 
 /// The broker's CPU seconds so far: user, system.
-pub type Cpu<'a> = &'a dyn Fn() -> (f64, f64);
+pub(crate) type Cpu<'a> = &'a dyn Fn() -> (f64, f64);
 
 struct Connection {
     stream: TcpStream,
@@ -96,27 +93,25 @@ impl Connection {
         }
     }
 
-    async fn call<M: Message>(&mut self, key: ApiKey, version: i16, frame: &[u8]) -> Result<M, String> {
-        self.send(frame).await?;
-        decode(key, version, self.receive().await?)
+    async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, String> {
+        self.send(&encode(version, request)?).await?;
+        decode::<R>(version, self.receive().await?)
     }
 }
 
-fn decode<M: Message>(key: ApiKey, version: i16, reply: Bytes) -> Result<M, String> {
-    let (_, mut reader) = frame::decode_response_header(reply, key, version).map_err(|error| error.to_string())?;
-    M::read(&mut reader, version).map_err(|error| error.to_string())
+fn decode<R: Request>(version: i16, reply: Bytes) -> Result<R::Response, String> {
+    frame::decode_response::<R>(version, reply).map(|(_, response)| response).map_err(|error| error.to_string())
 }
 
-fn encode(key: ApiKey, version: i16, message: &impl Message) -> Result<Vec<u8>, String> {
-    frame::encode_request(key, version, 1, Some("bench"), message).map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+fn encode<R: Request>(version: i16, request: &R) -> Result<Vec<u8>, String> {
+    frame::encode_request(1, Some("bench"), version, request).map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
 }
 
-pub async fn create_topic(address: &str, partitions: i32) -> Result<(), String> {
+pub(crate) async fn create_topic(address: &str, partitions: i32) -> Result<(), String> {
     let topic = CreatableTopic { name: TOPIC.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
-    let frame = encode(ApiKey::CreateTopics, CREATE_TOPICS_VERSION, &request)?;
     let mut connection = Connection::open(address).await?;
-    let response: CreateTopicsResponse = connection.call(ApiKey::CreateTopics, CREATE_TOPICS_VERSION, &frame).await?;
+    let response = connection.call(CREATE_TOPICS_VERSION, &request).await?;
     match response.topics.iter().find(|topic| topic.error_code != 0) {
         None => Ok(()),
         Some(topic) => Err(format!("CreateTopics: error {}", topic.error_code)),
@@ -146,16 +141,16 @@ fn produce_frame(partition: i32, records: Bytes) -> Result<Vec<u8>, String> {
     let data = PartitionProduceData { index: partition, records: Some(records) };
     let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
-    encode(ApiKey::Produce, PRODUCE_VERSION, &request)
+    encode(PRODUCE_VERSION, &request)
 }
 
 fn check_produced(reply: Bytes) -> Result<(), String> {
-    let response: ProduceResponse = decode(ApiKey::Produce, PRODUCE_VERSION, reply)?;
+    let response = decode::<ProduceRequest>(PRODUCE_VERSION, reply)?;
     let errors = response.responses.iter().flat_map(|topic| &topic.partition_responses).find(|p| p.error_code != 0);
     errors.map_or(Ok(()), |p| Err(format!("Produce: error {}", p.error_code)))
 }
 
-pub async fn produce(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<Measured, String> {
+pub(crate) async fn produce(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<Measured, String> {
     let (records, value_bytes) = batch(shape.record_bytes, shape.batch_bytes);
     let frames: Vec<Vec<u8>> =
         (0..shape.partitions).map(|p| produce_frame(p, records.clone())).collect::<Result<_, _>>()?;
@@ -187,7 +182,7 @@ fn measured(requests: u64, bytes: u64, started: Instant, before: (f64, f64), cpu
     Measured { requests, bytes, seconds, cpu_user: after.0 - before.0, cpu_system: after.1 - before.1, latencies }
 }
 
-pub async fn closed_loop(address: &str, shape: &ClosedLoop, cpu: Cpu<'_>) -> Result<Measured, String> {
+pub(crate) async fn closed_loop(address: &str, shape: &ClosedLoop, cpu: Cpu<'_>) -> Result<Measured, String> {
     let (records, value_bytes) = batch(shape.record_bytes, 1);
     let mut producers = Vec::new();
     for partition in 0..shape.producers {
@@ -221,7 +216,7 @@ pub async fn closed_loop(address: &str, shape: &ClosedLoop, cpu: Cpu<'_>) -> Res
 }
 
 /// Reads the topic from its start to its end, all partitions by one fetch after another.
-pub async fn consume(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<Measured, String> {
+pub(crate) async fn consume(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<Measured, String> {
     let mut connection = Connection::open(address).await?;
     let mut offsets = vec![0_i64; shape.partitions.max(0) as usize];
     let (mut bytes, mut requests) = (0_u64, 0);
@@ -236,15 +231,13 @@ pub async fn consume(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> Result<M
         let topic = FetchTopic { topic: TOPIC.into(), partitions: partitions.collect(), ..Default::default() };
         let request =
             FetchRequest { max_wait_ms: 0, min_bytes: 1, max_bytes: 4 << 20, topics: vec![topic], ..Default::default() };
-        let frame = encode(ApiKey::Fetch, FETCH_VERSION, &request)?;
-        let response: FetchResponse = connection.call(ApiKey::Fetch, FETCH_VERSION, &frame).await?;
+        let response = connection.call(FETCH_VERSION, &request).await?;
         requests += 1;
         let mut got = 0;
         for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
             let records = partition.records.clone().unwrap_or_default();
             got += records.len() as u64;
-            let last = batches(&records).filter_map(Result::ok).last();
-            let next = last.and_then(|batch| BatchHeader::parse(batch).ok()).map(|header| header.next_offset());
+            let next = batches(&records).map_while(Result::ok).last().map(|batch| batch.header.next_offset());
             if let (Some(slot), Some(next)) = (offsets.get_mut(partition.partition_index as usize), next) {
                 *slot = next;
             }

@@ -39,7 +39,6 @@ fn rows(scale: u64) -> Vec<Row> {
         record_bytes,
         batch_bytes,
         total_bytes,
-        connections: 1,
         partitions: 8,
         in_flight: 5,
     };
@@ -61,8 +60,15 @@ fn rows(scale: u64) -> Vec<Row> {
     ]
 }
 
+pub(crate) const USAGE: &str = "\
+bench [--scale PERCENT] [--rows TEXT] [--pairs N]
+    Taccola (release build) beside Apache Kafka in the same run.
+    --scale PERCENT   shortens the workloads (default: 100)
+    --rows TEXT       only the rows whose name contains it
+    --pairs N         repeats each row, alternating which side comes first (default: 1)";
+
 /// Runs the table. `--scale PERCENT` shortens the workloads, `--rows TEXT` picks rows by name, `--pairs N` repeats.
-pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1)).cloned();
     let number = |name: &str, default: u64| option(name).map_or(Ok(default), |v| v.parse().map_err(|_| format!("{name} wants a number")));
     let (scale, pairs) = (number("--scale", 100)?, number("--pairs", 1)?);

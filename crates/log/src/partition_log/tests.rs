@@ -1,3 +1,5 @@
+//! The log as a whole: what its test modules share.
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! One behaviour of a log per test: offsets, rolls, indexes, retention, truncation, restarts.
+
 use super::*;
 
 #[test]

@@ -1,0 +1,42 @@
+//! Running other programs: where build products lie, whether a program is there, and a step that must succeed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Cargo's target directory: `CARGO_TARGET_DIR`, else `target` of the workspace.
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
+    // Relative to the workspace, as every task runs cargo there.
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
+}
+
+/// The cargo that runs this task, in the workspace.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).stdin(Stdio::null());
+    command
+}
+
+/// Whether a program runs and answers with success.
+pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Runs a command to its end; anything but success is an error that names it.
+pub(crate) fn must(command: &mut Command) -> Result<(), String> {
+    let shown = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{shown}: {status}")),
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
