@@ -1,7 +1,7 @@
 //! Writing records. Answers to `KafkaProducer`, `RecordAccumulator` and `Sender`: idempotent by default, batches per
 //! partition, several requests in flight per broker, order kept per partition also through retries.
 //!
-//! [`Producer::send`] picks the partition and hands the record to one task ([`sender`]) that owns all batches; it waits
+//! [`Producer::send`] picks the partition and hands the record to one task (`sender`) that owns all batches; it waits
 //! while `buffer.memory` is full. The [`Delivery`] that it returns resolves when the broker has answered. Records that were
 //! sent may be neither lost silently nor stored twice: what cannot be known after a failure is reported as failed.
 
