@@ -16,6 +16,8 @@ use portable as platform;
 use super::buffer::AlignedBuf;
 use super::{DirectIo, JournalError};
 
+/// Bytes of a reserved file that are filled when it is made.
+const FILL_BYTES_RESERVED: u64 = 2 * 1024 * 1024;
 /// Bytes that one write takes while the file is filled.
 const FILL_BYTES: usize = 4 * 1024 * 1024;
 
@@ -71,8 +73,10 @@ impl FileDevice {
         Ok(Self { file, mode: WriteMode::DirectSync, size_bytes })
     }
 
-    /// Makes a file of `size_bytes` whose extents are all written: reserved first, so that a full disk is noticed before
-    /// anything else happens, then filled with zeros and synced. An older file at `path` is emptied.
+    /// Makes a file of `size_bytes` whose space is all taken: reserved first, so that a full disk is noticed before anything
+    /// else happens, then filled with zeros and synced. Where the space could be reserved only the beginning is filled, so
+    /// that a first start need not wait for the disk: the first lap writes the rest, at the price of one extent
+    /// conversion per write. An older file at `path` is emptied.
     pub(super) fn create_filled(path: &Path, size_bytes: u64) -> Result<(), JournalError> {
         let fault = |op: &'static str| {
             move |source: io::Error| match source.kind() {
@@ -89,12 +93,14 @@ impl FileDevice {
             .truncate(true)
             .open(path)
             .map_err(fault("create"))?;
-        check_free(&file, size_bytes).and_then(|()| platform::reserve(&file, size_bytes)).map_err(fault("reserve"))?;
+        let reserved =
+            check_free(&file, size_bytes).and_then(|()| platform::reserve(&file, size_bytes)).map_err(fault("reserve"))?;
+        let fill_bytes = if reserved { size_bytes.min(FILL_BYTES_RESERVED) } else { size_bytes };
         let zeros = AlignedBuf::zeroed(FILL_BYTES);
         let direct = platform::open_direct_unsynced(path);
         let mut at = 0;
-        while at < size_bytes {
-            let n = usize::try_from(size_bytes - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
+        while at < fill_bytes {
+            let n = usize::try_from(fill_bytes - at).unwrap_or(FILL_BYTES).min(FILL_BYTES);
             let chunk = zeros.bytes().get(..n).unwrap_or_default();
             let direct_done = direct.as_ref().is_some_and(|d| d.write_all_at(chunk, at).is_ok());
             if !direct_done {
@@ -156,7 +162,7 @@ mod portable {
         None
     }
 
-    pub(super) fn reserve(_file: &File, _size_bytes: u64) -> io::Result<()> {
-        Ok(())
+    pub(super) fn reserve(_file: &File, _size_bytes: u64) -> io::Result<bool> {
+        Ok(false)
     }
 }

@@ -32,10 +32,10 @@ pub(super) fn open_direct_unsynced(path: &Path) -> Option<File> {
     OpenOptions::new().write(true).custom_flags(custom_flags(OFlags::DIRECT)).open(path).ok()
 }
 
-/// Reserves the file's space and sets its length. A file system that cannot reserve is no error: filling does it.
-pub(super) fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
+/// Reserves the file's space and sets its length; false on a file system that cannot, where filling does it.
+pub(super) fn reserve(file: &File, size_bytes: u64) -> io::Result<bool> {
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size_bytes) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-        other => Ok(other?),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
+        other => other.map(|()| true).map_err(Into::into),
     }
 }
