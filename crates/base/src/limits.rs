@@ -33,3 +33,7 @@ pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SEGMENT_HANDLES_MAX: usize = 4_096;
 /// Bytes of one file of settings; a larger one is refused.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Requests of one client connection that wait for a reply; more wait to be sent.
+pub const CLIENT_IN_FLIGHT_REQUESTS_MAX: usize = 64;
+/// Reply frames that a client reads; a larger size closes the connection. What TLS or HTTP servers say reads as more.
+pub const REPLY_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -2,7 +2,7 @@
 //! `NetworkClient` for one node.
 //!
 //! Invariants: requests leave in the order in which they were submitted; replies are matched in that same order and a
-//! reply out of order closes the connection; at most [`IN_FLIGHT_MAX`] requests wait for replies, further ones wait to be
+//! reply out of order closes the connection; at most [`limits::CLIENT_IN_FLIGHT_REQUESTS_MAX`] requests wait for replies, further ones wait to be
 //! sent; a size field reserves no memory, buffers grow as bytes arrive. When a connection breaks, every request on it
 //! fails with [`ApiError::Closed`] and the connection stays closed: whoever holds it opens another.
 
@@ -24,11 +24,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Api, ApiError, BoxFuture, Connector, PendingReply, VersionRange};
-
-/// Requests of one connection that wait for a reply; more wait to be sent.
-pub const IN_FLIGHT_MAX: usize = 64;
-/// Reply frames larger than this close the connection.
-pub const REPLY_BYTES_MAX: usize = i32::MAX as usize;
 
 /// What every connection of a client has in common.
 #[derive(Clone, Debug)]
@@ -52,7 +47,7 @@ impl Default for ConnectionOptions {
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
             connect_timeout: Duration::from_secs(10),
             negotiation_timeout: Duration::from_secs(10),
-            reply_bytes_max: REPLY_BYTES_MAX,
+            reply_bytes_max: limits::REPLY_BYTES_MAX,
         }
     }
 }
@@ -110,8 +105,8 @@ impl Connection {
         };
         stream.set_nodelay(true).map_err(|source| ApiError::Connect { address: address.to_string(), source })?;
         let (read, write) = stream.into_split();
-        let (outgoing, queue) = mpsc::channel(IN_FLIGHT_MAX);
-        let (waiting, waiters) = mpsc::channel(IN_FLIGHT_MAX);
+        let (outgoing, queue) = mpsc::channel(limits::CLIENT_IN_FLIGHT_REQUESTS_MAX);
+        let (waiting, waiters) = mpsc::channel(limits::CLIENT_IN_FLIGHT_REQUESTS_MAX);
         let closed = Arc::new(AtomicBool::new(false));
         tokio::spawn(write_loop(write, queue, waiting, Arc::clone(&closed)));
         tokio::spawn(read_loop(read, waiters, Arc::clone(&address), Arc::clone(&closed), options.reply_bytes_max));
@@ -356,5 +351,150 @@ impl Connector for TcpConnector {
             let connection: Arc<dyn Api> = Arc::new(Connection::open(host, port, &self.options).await?);
             Ok(connection)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taccola_wire::messages::MetadataRequest;
+    use taccola_wire::messages::api_versions_response::ApiVersion;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::api::ApiExt;
+
+    /// A broker that gives each request to `answer`: key, version, correlation id → raw reply frames.
+    async fn broker<F>(mut answer: F) -> u16
+    where
+        F: FnMut(i16, i16, i32) -> Option<Vec<u8>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            while let Ok(size) = socket.read_i32().await {
+                let mut frame = vec![0; size as usize];
+                socket.read_exact(&mut frame).await.unwrap();
+                let mut head = &frame[..];
+                let (key, version, id) = (head.get_i16(), head.get_i16(), head.get_i32());
+                match answer(key, version, id) {
+                    Some(reply) => socket.write_all(&reply).await.unwrap(),
+                    None => return,
+                }
+            }
+        });
+        port
+    }
+
+    fn frame(correlation_id: i32, body: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        frame.put_i32(4 + body.len() as i32);
+        frame.put_i32(correlation_id);
+        frame.put_slice(body);
+        frame
+    }
+
+    fn versions(code: ErrorCode, version: i16) -> Vec<u8> {
+        let range = |key: ApiKey, max_version| ApiVersion { api_key: key as i16, min_version: 0, max_version };
+        let response = ApiVersionsResponse {
+            error_code: code.code(),
+            api_keys: vec![range(ApiKey::ApiVersions, 2), range(ApiKey::Metadata, 1)],
+            ..Default::default()
+        };
+        response.to_bytes(version).unwrap().to_vec()
+    }
+
+    async fn open(port: u16) -> Result<Connection, ApiError> {
+        Connection::open("127.0.0.1", port, &ConnectionOptions::default()).await
+    }
+
+    #[tokio::test]
+    async fn an_older_broker_is_asked_again_in_its_own_version() {
+        let port = broker(|key, version, id| {
+            assert_eq!(key, ApiKey::ApiVersions as i16);
+            let known = version <= 2;
+            let code = if known { ErrorCode::None } else { ErrorCode::UnsupportedVersion };
+            Some(frame(id, &versions(code, if known { version } else { 0 })))
+        })
+        .await;
+        let connection = open(port).await.unwrap();
+        assert_eq!(connection.served(ApiKey::Metadata), Some(VersionRange { min: 0, max: 1 }));
+        assert_eq!(connection.version::<MetadataRequest>().unwrap(), 1);
+        assert!(matches!(
+            connection.version::<taccola_wire::messages::FetchRequest>(),
+            Err(ApiError::Unsupported { .. })
+        ));
+    }
+
+    /// Negotiates, then answers Metadata with what `reply` makes of the correlation id.
+    async fn negotiated(reply: impl Fn(i32) -> Option<Vec<u8>> + Send + 'static) -> Connection {
+        let port = broker(move |key, version, id| match key == ApiKey::ApiVersions as i16 {
+            true if version > 2 => Some(frame(id, &versions(ErrorCode::UnsupportedVersion, 0))),
+            true => Some(frame(id, &versions(ErrorCode::None, version))),
+            false => reply(id),
+        })
+        .await;
+        open(port).await.unwrap()
+    }
+
+    fn empty_metadata(id: i32) -> Vec<u8> {
+        let response = taccola_wire::messages::MetadataResponse { controller_id: id, ..Default::default() };
+        frame(id, &response.to_bytes(1).unwrap())
+    }
+
+    #[tokio::test]
+    async fn pipelined_requests_get_their_own_replies() {
+        let connection = negotiated(|id| Some(empty_metadata(id))).await;
+        let mut pending = Vec::new();
+        for _ in 0..limits::CLIENT_IN_FLIGHT_REQUESTS_MAX * 2 {
+            pending.push(connection.start(&MetadataRequest::default(), 1, true).await.unwrap());
+        }
+        let mut last = -1;
+        for reply in pending {
+            let response: taccola_wire::messages::MetadataResponse =
+                crate::api::decode(reply.await.unwrap(), 1).unwrap();
+            assert!(response.controller_id > last);
+            last = response.controller_id;
+        }
+        assert!(!connection.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_makes_no_sense_closes_the_connection() {
+        type Reply = fn(i32) -> Option<Vec<u8>>;
+        let senseless: [Reply; 4] = [
+            |id| Some(empty_metadata(id + 1)),
+            |_| Some(vec![0, 0, 0, 2, 0, 0]),
+            |_| Some((-1i32).to_be_bytes().to_vec()),
+            |_| Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
+        ];
+        for (at, reply) in senseless.into_iter().enumerate() {
+            let connection = negotiated(reply).await;
+            let request = MetadataRequest::default();
+            let outcome = connection.call(&request, 1).await;
+            assert!(matches!(outcome, Err(ApiError::Protocol { .. })), "{at}: {outcome:?}");
+            let again = connection.call(&request, 1).await;
+            assert!(again.is_err() && connection.is_closed(), "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_fails_everything_on_it() {
+        let connection = negotiated(|_| None).await;
+        let request = MetadataRequest::default();
+        let (first, second) = tokio::join!(connection.call(&request, 1), connection.call(&request, 1));
+        assert!(matches!(first, Err(ApiError::Closed { .. })), "{first:?}");
+        assert!(matches!(second, Err(ApiError::Closed { .. })), "{second:?}");
+        assert!(connection.is_closed());
+        assert!(first.unwrap_err().retriable());
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let error = open(port).await.err().unwrap();
+        assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     }
 }
