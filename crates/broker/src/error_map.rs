@@ -65,6 +65,7 @@ pub fn journal_wait(error: &JournalWaitError) -> ErrorCode {
 
 pub fn metadata_write(error: &MetadataWriteError) -> ErrorCode {
     match error {
+        MetadataWriteError::Broken(_) => ErrorCode::KafkaStorageError,
         // The records were made here: that they cannot be written down is a defect of ours.
         MetadataWriteError::Encode(_) => ErrorCode::UnknownServerError,
         MetadataWriteError::Append(error) => append(error),

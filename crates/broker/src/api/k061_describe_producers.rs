@@ -42,7 +42,7 @@ fn producers(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerSta
     let partition = broker.partitions.get(topic, index).ok_or_else(missing)?;
     let summaries = partition.with_log(|log| match log.offline_reason() {
         Some(_) => Err(ErrorCode::KafkaStorageError),
-        None => Ok(log.producer_summaries()),
+        None => Ok(log.producers()),
     });
     let summaries = summaries.ok_or(ErrorCode::NotLeaderOrFollower)??;
     Ok(summaries.into_iter().map(state).collect())

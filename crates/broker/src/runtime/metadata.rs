@@ -33,6 +33,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a command's records were not written. Nothing of them is visible.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataWriteError {
+    #[error("an earlier metadata write failed ({0}); restart the broker")]
+    Broken(String),
     #[error(transparent)]
     Encode(#[from] MetaError),
     #[error(transparent)]
@@ -51,6 +53,8 @@ pub struct MetadataLog {
     dir: PathBuf,
     snapshot_bytes: u64,
     bytes_since_snapshot: u64,
+    /// Why nothing is written any more: a write ended in between, so log and image may no longer agree.
+    broken: Option<String>,
 }
 
 impl MetadataLog {
@@ -89,6 +93,7 @@ impl MetadataLog {
             dir,
             snapshot_bytes: config.controller.snapshot_max_record_bytes,
             bytes_since_snapshot: bytes,
+            broken: None,
         };
         let failed = |error: MetadataWriteError| StartError::Metadata(error.to_string());
         let leader_change = quorum::start_of_epoch_batch(&election, log.append_context()).map_err(bad)?;
@@ -136,16 +141,30 @@ impl MetadataLog {
         Ok(published)
     }
 
+    /// Appends, waits for the disk, loads. After a failure in between nobody knows what a restart will find, so nothing
+    /// more is written.
     async fn write(&mut self, batches: Vec<EncodedBatch>) -> Result<(), MetadataWriteError> {
+        if let Some(reason) = &self.broken {
+            return Err(MetadataWriteError::Broken(reason.clone()));
+        }
+        let written = self.append_and_load(&batches).await;
+        if let Err(error) = &written {
+            tracing::error!(%error, "a metadata write failed; no more are accepted until the broker is restarted");
+            self.broken = Some(error.to_string());
+        }
+        written
+    }
+
+    async fn append_and_load(&mut self, batches: &[EncodedBatch]) -> Result<(), MetadataWriteError> {
         let mut last = None;
-        for batch in &batches {
+        for batch in batches {
             let ticket = self.partition.append_as_is(&self.journal, &batch.bytes, self.durability, clock::now_ms())?;
             last = last.max(ticket);
         }
         if let Some(ticket) = last {
             self.journal.wait_for(ticket, WRITE_TIMEOUT).await?;
         }
-        for batch in &batches {
+        for batch in batches {
             self.bytes_since_snapshot += batch.bytes.len() as u64;
             self.loader.load(&decode_batch(&batch.bytes)?)?;
         }

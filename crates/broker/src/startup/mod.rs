@@ -16,9 +16,10 @@ use taccola_base::{TopicPartition, Uuid, limits};
 use taccola_coord::GroupConfig;
 use taccola_log::journal::{self, Journal};
 use taccola_log::{LogConfig, LogShared, PartitionLog, log_dir};
+use taccola_meta::controller::broker::kafka_feature_ranges;
 use taccola_meta::controller::{BrokerSpec, Controller, ControllerSettings, PreviousShutdown};
 use taccola_meta::image::MetadataImage;
-use taccola_meta::image::cluster::Endpoint;
+use taccola_meta::image::cluster::{ControllerRegistration, Endpoint};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -238,7 +239,7 @@ fn set_aside(broker: &Broker, at: &TopicPartition, log_dir: usize) {
     }
 }
 
-/// Registers this broker under a new epoch and unfences it.
+/// Registers this node as controller and as broker, the latter under a new epoch, and unfences it.
 async fn register(broker: &Arc<Broker>, bound: &[(Listener, TcpListener)], clean: bool) -> Result<(), StartError> {
     let mut log_dirs: Vec<Uuid> = broker.log_dirs.iter().map(|dir| dir.id).collect();
     log_dirs.sort();
@@ -253,11 +254,43 @@ async fn register(broker: &Arc<Broker>, bound: &[(Listener, TcpListener)], clean
     let previous = if clean || durable { PreviousShutdown::NothingLost } else { PreviousShutdown::MayHaveLost };
     let failed = |error: String| StartError::Metadata(error);
     let mut metadata = broker.metadata.lock().await;
+    let controller = controller_registration(&broker.config);
+    let outcome = broker.controller.register_controller(&controller);
+    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
     let next_offset = metadata.next_offset();
     let outcome = broker.controller.register_broker(metadata.image(), &spec, previous, next_offset);
     let outcome = outcome.map_err(|error| failed(error.message))?;
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
     let outcome = broker.controller.unfence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
+    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))
+}
+
+/// This node as a controller: where the config says that it would listen for others of its quorum.
+fn controller_registration(config: &ServerConfig) -> ControllerRegistration {
+    let endpoint = |listener: &Listener| Endpoint {
+        name: listener.name.clone(),
+        host: listener.host.clone().unwrap_or_else(|| "localhost".to_owned()),
+        port: listener.port,
+        security_protocol: listener.protocol.id(),
+    };
+    ControllerRegistration {
+        id: config.node_id,
+        incarnation_id: Uuid::random(),
+        zk_migration_ready: false,
+        listeners: config.net.controller_listeners.iter().map(endpoint).collect(),
+        features: kafka_feature_ranges().collect(),
+    }
+}
+
+/// The end of this broker's registration, as Kafka writes it at a clean stop: announced, then fenced. Partitions keep
+/// their leader in the next epoch.
+async fn deregister(broker: &Broker) -> Result<(), StartError> {
+    let failed = |error: String| StartError::Metadata(error);
+    let mut metadata = broker.metadata.lock().await;
+    let outcome = broker.controller.controlled_shutdown(metadata.image(), broker.node_id);
+    let outcome = outcome.map_err(|error| failed(error.message))?;
+    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
+    let outcome = broker.controller.fence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))
 }
 
@@ -281,6 +314,7 @@ fn registered_listeners(config: &ServerConfig, bound: &[(Listener, TcpListener)]
 /// The clean stop's last part: logs flushed and closed, checkpoints and marks written, the journal empty.
 pub(crate) async fn close(broker: &Arc<Broker>) -> Result<(), StartError> {
     let epoch = broker.image().cluster.brokers.get(&broker.node_id).map_or(-1, |registration| registration.epoch);
+    deregister(broker).await?;
     let broker = broker.clone();
     let closed = tokio::task::spawn_blocking(move || close_blocking(&broker, epoch)).await;
     closed.unwrap_or_else(|error| Err(StartError::Config(error.to_string())))

@@ -32,6 +32,8 @@ use crate::partition::{AppendRejected, Durability, Partition};
 use crate::runtime::journal::{JournalRuntime, Ticket};
 use timers::Timers;
 
+/// What a batch takes besides its records.
+const BATCH_HEADER_BYTES: usize = 61;
 /// A commit that the disk has not confirmed within this is given up as far as its requests are concerned.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -283,21 +285,34 @@ impl GroupCoordinator {
         }
     }
 
+    /// Appends a step's records, in as many batches as the topic's `max.message.bytes` asks for. Answers where the first
+    /// record stands, and what to wait for.
     fn append(&self, shard: &Shard, records: &[CoordinatorRecord]) -> Result<(i64, Option<Ticket>), ErrorCode> {
-        let now_ms = clock::now_ms();
-        let mut builder = BatchBuilder::new(self.compression);
-        for record in records {
-            builder.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
+        let max_bytes = usize::try_from(shard.partition.topic_config().values.max_message_bytes).unwrap_or(0);
+        let mut first = None;
+        let mut ticket = None;
+        let mut records = records.iter().peekable();
+        while records.peek().is_some() {
+            let mut builder = BatchBuilder::new(self.compression);
+            let now_ms = clock::now_ms();
+            while let Some(record) = records.next_if(|record| {
+                let more = BatchBuilder::record_bytes_max(Some(&record.key), record.value.as_deref(), &[]);
+                builder.is_empty() || BATCH_HEADER_BYTES + builder.uncompressed_bytes() + more <= max_bytes
+            }) {
+                builder.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
+            }
+            let batch = builder.build().map_err(|_| ErrorCode::UnknownServerError)?;
+            let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+            let origin = AppendOrigin::Coordinator { transaction_version: 0 };
+            let outcome = shard.partition.append(&self.journal, &mut batch, origin, self.durability, now_ms);
+            let outcome = outcome.map_err(|error| match error {
+                AppendRejected::NotLeader => ErrorCode::NotCoordinator,
+                error => error_map::append(&error),
+            })?;
+            first.get_or_insert(outcome.base_offset);
+            ticket = ticket.max(outcome.ticket);
         }
-        let batch = builder.build().map_err(|_| ErrorCode::UnknownServerError)?;
-        let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
-        let origin = AppendOrigin::Coordinator { transaction_version: 0 };
-        let outcome = shard.partition.append(&self.journal, &mut batch, origin, self.durability, now_ms);
-        match outcome {
-            Ok(outcome) => Ok((outcome.base_offset, outcome.ticket)),
-            Err(AppendRejected::NotLeader) => Err(ErrorCode::NotCoordinator),
-            Err(error) => Err(error_map::append(&error)),
-        }
+        first.map(|base_offset| (base_offset, ticket)).ok_or(ErrorCode::UnknownServerError)
     }
 
     /// Waits for the disk in a task of its own, then reports everything that is confirmed by then, in order.
