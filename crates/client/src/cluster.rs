@@ -170,7 +170,7 @@ impl Client {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
         let mut backoff = Backoff::new(self.config());
         loop {
             match attempt().await {
@@ -178,8 +178,11 @@ impl Client {
                     if error.stale_metadata() {
                         self.forget_all();
                     }
+                    let never_met =
+                        matches!(error, Error::Unreachable { .. }) && self.state().cluster.brokers.is_empty();
+                    let limit = if never_met { limit.min(self.config().bootstrap_patience) } else { limit };
                     let pause = backoff.next();
-                    if Instant::now() + pause >= deadline {
+                    if begun.elapsed() + pause >= limit {
                         return Err(error);
                     }
                     tracing::debug!(%error, ?pause, "trying again");

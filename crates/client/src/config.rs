@@ -17,6 +17,8 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// `default.api.timeout.ms`: one operation with all its attempts.
     pub operation_timeout: Duration,
+    /// How long a first connection is tried for, so that a broker that is just starting is met.
+    pub bootstrap_patience: Duration,
     /// `retry.backoff.ms` and `retry.backoff.max.ms`: pauses double from the first to the second.
     pub retry_backoff: Duration,
     pub retry_backoff_max: Duration,
@@ -37,6 +39,7 @@ impl ClientConfig {
             client_id: "taccola".to_owned(),
             request_timeout: Duration::from_secs(30),
             operation_timeout: Duration::from_secs(60),
+            bootstrap_patience: Duration::from_secs(2),
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(300),

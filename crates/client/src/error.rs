@@ -61,7 +61,8 @@ impl Error {
         match self {
             Error::Broker { code, .. } => code.retriable(),
             Error::Api(error) => error.retriable(),
-            Error::Unreachable { .. } | Error::Timeout { .. } => true,
+            Error::Unreachable { source, .. } => source.retriable(),
+            Error::Timeout { .. } => true,
             Error::UnknownTopic(_)
             | Error::Records { .. }
             | Error::GroupData(_)

@@ -105,6 +105,9 @@ fn exit_of_code(code: ErrorCode) -> Exit {
 
 fn hint_of(error: &Error) -> Option<String> {
     let hint = match error {
+        Error::Unreachable { source, .. } if matches!(**source, ApiError::Protocol { .. }) => {
+            "check that -b names a Kafka listener without TLS or SASL".to_owned()
+        }
         Error::Unreachable { .. } => "start a broker with `taccola`, or name one with -b HOST:PORT".to_owned(),
         Error::Api(ApiError::Protocol { .. }) => "check that -b names a Kafka listener without TLS or SASL".to_owned(),
         Error::UnknownTopic(name) => format!("create it with `taccola topic create {name}`"),
