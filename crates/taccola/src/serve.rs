@@ -146,8 +146,12 @@ impl Started {
     }
 
     fn next_commands(&self) -> String {
-        let own = self.listeners.first().map(|(address, _)| address.as_str());
-        let bootstrap = match own {
+        // An address that stands for every interface is reached over the loopback.
+        let own = self
+            .listeners
+            .first()
+            .map(|(address, _)| address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "127.0.0.1:"));
+        let bootstrap = match own.as_deref() {
             None | Some(crate::cli::DEFAULT_BOOTSTRAP) => String::new(),
             Some(address) => format!(" -b {address}"),
         };
@@ -193,6 +197,7 @@ mod tests {
         assert!(text.contains("\n[KafkaRaftServer nodeId=1] Kafka Server started\n"), "{text}");
         assert!(text.contains("Transitioning from RECOVERY to RUNNING"));
         assert!(text.contains("taccola topic create greetings"));
+        assert!(started("0.0.0.0:9092").text().contains("| taccola produce greetings"));
         assert!(started("127.0.0.1:1").text().contains("taccola -b 127.0.0.1:1 produce greetings"));
     }
 
