@@ -13,7 +13,7 @@ pub(crate) fn dir(root: &Path) -> Result<PathBuf, String> {
     if let Some(dir) = std::env::var_os("KAFKA_JARS") {
         return Ok(PathBuf::from(dir));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = crate::shell::target_dir(root);
     let dir = target.join("kafka-jars").join(KAFKA_VERSION);
     let complete = dir.join(".complete");
     if complete.exists() {
@@ -38,10 +38,14 @@ pub(crate) fn dir(root: &Path) -> Result<PathBuf, String> {
 
 fn pom_text() -> String {
     let dependency = |group: &str, artifact: &str, version: &str| {
-        format!("<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>")
+        format!(
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+        )
     };
-    let kafka: String =
-        ["kafka_2.13", "kafka-tools", "kafka-streams"].iter().map(|artifact| dependency("org.apache.kafka", artifact, KAFKA_VERSION)).collect();
+    let kafka: String = ["kafka_2.13", "kafka-tools", "kafka-streams"]
+        .iter()
+        .map(|artifact| dependency("org.apache.kafka", artifact, KAFKA_VERSION))
+        .collect();
     let logging = dependency("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4");
     format!(
         "<project><modelVersion>4.0.0</modelVersion><groupId>taccola</groupId><artifactId>kafka-jars</artifactId>\

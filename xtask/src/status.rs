@@ -25,7 +25,8 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     };
     let path = root.join("README.md");
     let readme = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let wanted = replaced(&readme, &table()).ok_or("README.md: no lines `<!-- status:begin -->` and `<!-- status:end -->`")?;
+    let wanted =
+        replaced(&readme, &table()).ok_or("README.md: no lines `<!-- status:begin -->` and `<!-- status:end -->`")?;
     match (wanted == readme, check) {
         (true, _) => Ok(()),
         (false, true) => Err("README.md: the status table is out of step; run `cargo xtask status`".to_owned()),
@@ -49,7 +50,11 @@ fn table() -> String {
     }
     let absent: Vec<String> =
         ApiKey::ALL.iter().filter(|info| info.broker && dispatch::row(info.key.code()).is_none()).map(shown).collect();
-    let _ = writeln!(out, "\nNot served and not advertised, of what a Kafka {KAFKA_VERSION} broker advertises: {}.", absent.join(", "));
+    let _ = writeln!(
+        out,
+        "\nNot served and not advertised, of what a Kafka {KAFKA_VERSION} broker advertises: {}.",
+        absent.join(", ")
+    );
     out
 }
 

@@ -98,7 +98,8 @@ fn layering(root: &Path, findings: &mut Vec<String>) -> Result<(), String> {
         let manifest_path = dir.join("Cargo.toml");
         let manifest = read(&manifest_path)?;
         let shown = manifest_path.strip_prefix(root).unwrap_or(&manifest_path).display().to_string();
-        let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap_or("").trim_matches('"').to_owned();
+        let name =
+            manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap_or("").trim_matches('"').to_owned();
         seen.insert(name.clone());
         let Some(allowed) = allowed.get(name.as_str()) else {
             findings.push(format!("{shown}: crate {name} has no row in xtask/src/tidy.rs LAYERS"));
@@ -244,13 +245,16 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 fn declared_modules(files: &[PathBuf]) -> Result<BTreeSet<PathBuf>, String> {
     let mut declared: BTreeSet<PathBuf> = files
         .iter()
-        .filter(|file| file.ends_with("lib.rs") || file.ends_with("main.rs") || file.parent().is_some_and(|p| p.ends_with("bin")))
+        .filter(|file| {
+            file.ends_with("lib.rs") || file.ends_with("main.rs") || file.parent().is_some_and(|p| p.ends_with("bin"))
+        })
         .cloned()
         .collect();
     for file in files {
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let parent = file.parent().unwrap_or(Path::new(""));
-        let base = if matches!(stem.as_str(), "lib" | "main" | "mod") { parent.to_path_buf() } else { parent.join(&stem) };
+        let base =
+            if matches!(stem.as_str(), "lib" | "main" | "mod") { parent.to_path_buf() } else { parent.join(&stem) };
         for line in read(file)?.lines() {
             let line = line.trim_start();
             let line = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::shell;
+
 /// Clock ticks per second of `/proc/PID/stat`; 100 on every Linux that runs here.
 const TICKS_PER_SECOND: f64 = 100.0;
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -36,15 +38,13 @@ pub(crate) struct RunningBroker {
     pub(crate) ready_after: Duration,
 }
 
-/// The release binary, built.
+/// The release binary: `TACCOLA_BIN`, else built.
 pub(crate) fn build_taccola(root: &Path) -> Result<PathBuf, String> {
-    let status = Command::new("cargo").args(["build", "--release", "--package", "taccola"]).current_dir(root).status();
-    match status {
-        Ok(status) if status.success() => {}
-        _ => return Err("cargo build --release --package taccola failed".to_owned()),
+    if let Some(path) = std::env::var_os("TACCOLA_BIN") {
+        return Ok(path.into());
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/taccola"))
+    shell::must(shell::cargo(root).args(["build", "--release", "--package", "taccola"]))?;
+    Ok(shell::target_dir(root).join("release/taccola"))
 }
 
 /// Kafka's jars by Maven, once, into `target/kafka-jars` (or `KAFKA_JARS`).
@@ -109,12 +109,22 @@ impl RunningBroker {
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
     }
 
-    /// SIGTERM, then the data goes.
+    /// SIGTERM, and waits for the end; the data goes when this is dropped.
     pub(crate) fn stop(mut self) -> Result<(), String> {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status();
-        status.map_err(|error| error.to_string())?;
-        self.child.wait().map_err(|error| error.to_string())?;
-        fs::remove_dir_all(&self.dir).map_err(|error| error.to_string())
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().map_err(|error| error.to_string())?;
+        if !sent.success() {
+            return Err("the broker is gone".to_owned());
+        }
+        self.child.wait().map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Whatever happened, no process and no data stay behind.
+impl Drop for RunningBroker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -125,7 +135,14 @@ fn start_kafka(classpath: &str, dir: &Path, properties: &Path) -> Result<Child, 
     fs::write(&log4j, layout).map_err(|error| error.to_string())?;
     let java = |heap: &str| {
         let mut command = Command::new("java");
-        command.args([&format!("-Xms{heap}"), &format!("-Xmx{heap}"), "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-cp", classpath]);
+        command.args([
+            &format!("-Xms{heap}"),
+            &format!("-Xmx{heap}"),
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-cp",
+            classpath,
+        ]);
         command.arg(format!("-Dlog4j2.configurationFile={}", log4j.display())).stderr(Stdio::null());
         command
     };
@@ -138,7 +155,12 @@ fn start_kafka(classpath: &str, dir: &Path, properties: &Path) -> Result<Child, 
         Ok(status) if status.success() => {}
         other => return Err(format!("kafka-storage format: {other:?}")),
     }
-    java("1g").arg("kafka.Kafka").arg(properties).stdout(Stdio::piped()).spawn().map_err(|error| format!("java: {error}"))
+    java("1g")
+        .arg("kafka.Kafka")
+        .arg(properties)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("java: {error}"))
 }
 
 /// Reads standard output up to the ready line, and keeps it drained afterwards.

@@ -38,7 +38,7 @@ pub(crate) struct ClosedLoop {
     pub(crate) seconds: u64,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
     /// Bytes of record values.
@@ -51,9 +51,10 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn percentile_ms(&self, fraction: f64) -> String {
+    /// `None` where no latency was taken.
+    pub(crate) fn percentile_ms(&self, fraction: f64) -> Option<f64> {
         let at = (self.latencies.len() as f64 * fraction) as usize;
-        self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).map_or("-".to_owned(), |us| format!("{:.3}", f64::from(*us) / 1e3))
+        self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).map(|us| f64::from(*us) / 1e3)
     }
 }
 
@@ -104,11 +105,14 @@ fn decode<R: Request>(version: i16, reply: Bytes) -> Result<R::Response, String>
 }
 
 fn encode<R: Request>(version: i16, request: &R) -> Result<Vec<u8>, String> {
-    frame::encode_request(1, Some("bench"), version, request).map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+    frame::encode_request(1, Some("bench"), version, request)
+        .map(|bytes| bytes.to_vec())
+        .map_err(|error| error.to_string())
 }
 
 pub(crate) async fn create_topic(address: &str, partitions: i32) -> Result<(), String> {
-    let topic = CreatableTopic { name: TOPIC.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
+    let topic =
+        CreatableTopic { name: TOPIC.into(), num_partitions: partitions, replication_factor: 1, ..Default::default() };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
     let mut connection = Connection::open(address).await?;
     let response = connection.call(CREATE_TOPICS_VERSION, &request).await?;
@@ -175,7 +179,14 @@ pub(crate) async fn produce(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> R
     Ok(measured(requests, requests * value_bytes, started, before, cpu, latencies))
 }
 
-fn measured(requests: u64, bytes: u64, started: Instant, before: (f64, f64), cpu: Cpu<'_>, mut latencies: Vec<u32>) -> Measured {
+fn measured(
+    requests: u64,
+    bytes: u64,
+    started: Instant,
+    before: (f64, f64),
+    cpu: Cpu<'_>,
+    mut latencies: Vec<u32>,
+) -> Measured {
     let seconds = started.elapsed().as_secs_f64();
     let after = cpu();
     latencies.sort_unstable();
@@ -229,8 +240,13 @@ pub(crate) async fn consume(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> R
             ..Default::default()
         });
         let topic = FetchTopic { topic: TOPIC.into(), partitions: partitions.collect(), ..Default::default() };
-        let request =
-            FetchRequest { max_wait_ms: 0, min_bytes: 1, max_bytes: 4 << 20, topics: vec![topic], ..Default::default() };
+        let request = FetchRequest {
+            max_wait_ms: 0,
+            min_bytes: 1,
+            max_bytes: 4 << 20,
+            topics: vec![topic],
+            ..Default::default()
+        };
         let response = connection.call(FETCH_VERSION, &request).await?;
         requests += 1;
         let mut got = 0;

@@ -6,12 +6,14 @@
 
 mod broker;
 mod load;
+mod report;
 
 use std::path::Path;
-use std::time::Duration;
 
 use broker::{BrokerKind, RunningBroker};
 use load::{ClosedLoop, Measured, Pipelined};
+
+use crate::shell;
 
 /// What one row does to a broker.
 enum Workload {
@@ -24,9 +26,16 @@ struct Row {
     name: &'static str,
     class: &'static str,
     workload: Workload,
-    /// Extra properties for each side; the row is left out for a side with `None`.
+    /// Extra properties for each side.
     taccola: &'static [&'static str],
     kafka: &'static [&'static str],
+}
+
+impl Row {
+    /// Whether requests, not bytes, are what counts.
+    fn per_request(&self) -> bool {
+        matches!(self.workload, Workload::ClosedLoop(_)) || self.name.starts_with("one ")
+    }
 }
 
 const MEMORY: &[&str] = &["taccola.acks.durability=memory"];
@@ -62,41 +71,87 @@ fn rows(scale: u64) -> Vec<Row> {
 
 pub(crate) const USAGE: &str = "\
 bench [--scale PERCENT] [--rows TEXT] [--pairs N]
-    Taccola (release build) beside Apache Kafka in the same run.
+    Taccola beside Apache Kafka, release build, as a table in Markdown.
     --scale PERCENT   shortens the workloads (default: 100)
     --rows TEXT       only the rows whose name contains it
-    --pairs N         repeats each row, alternating which side comes first (default: 1)";
+    --pairs N         repeats each row, alternating which side comes first, and prints medians (default: 3)
+    --only SIDE       only `taccola` or `kafka`";
 
-/// Runs the table. `--scale PERCENT` shortens the workloads, `--rows TEXT` picks rows by name, `--pairs N` repeats.
-pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
-    let option = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1)).cloned();
-    let number = |name: &str, default: u64| option(name).map_or(Ok(default), |v| v.parse().map_err(|_| format!("{name} wants a number")));
-    let (scale, pairs) = (number("--scale", 100)?, number("--pairs", 1)?);
-    let wanted = option("--rows").unwrap_or_default();
-    let taccola = broker::build_taccola(root)?;
-    let kafka = broker::kafka_classpath(root);
-    if let Err(reason) = &kafka {
-        println!("Apache Kafka is left out: {reason}\n");
-    }
-    let sides: Vec<BrokerKind> = std::iter::once(BrokerKind::Taccola(taccola)).chain(kafka.ok().map(BrokerKind::Kafka)).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    println!("{:<40} {:>6} {:>8} {:>16} {:>16} {:>14} {:>10} {:>10}", "workload", "class", "broker", "user+sys", "per", "throughput", "p50 ms", "p99 ms");
-    for row in rows(scale).iter().filter(|row| row.name.contains(&wanted)) {
-        for pair in 0..pairs {
-            // ABBA: neither side always comes first.
-            let order: Vec<&BrokerKind> = if pair % 2 == 0 { sides.iter().collect() } else { sides.iter().rev().collect() };
-            for side in order {
-                let measured = runtime.block_on(run_row(row, side))?;
-                print_row(row, side, &measured);
+/// What the command line asks for.
+struct Options {
+    scale: u64,
+    rows: String,
+    pairs: u64,
+    only: String,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Self { scale: 100, rows: String::new(), pairs: 3, only: String::new() };
+        let mut arguments = arguments.iter();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or(USAGE)?;
+            let number = || value.parse::<u64>().ok().filter(|n| *n > 0).ok_or(format!("{name} wants a number"));
+            match name.as_str() {
+                "--scale" => options.scale = number()?,
+                "--pairs" => options.pairs = number()?,
+                "--rows" => options.rows.clone_from(value),
+                "--only" => options.only.clone_from(value),
+                _ => return Err(USAGE.to_owned()),
             }
         }
+        Ok(options)
     }
-    if wanted.is_empty() || "start idle".contains(&wanted) {
-        for side in &sides {
-            print_idle(side)?;
+}
+
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+    let options = Options::parse(arguments)?;
+    if cfg!(debug_assertions) {
+        // A debug build of the load generator would measure itself.
+        let mut command = shell::cargo(root);
+        command.args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench"]).args(arguments);
+        return shell::must(&mut command);
+    }
+    let mut sides = vec![BrokerKind::Taccola(broker::build_taccola(root)?)];
+    match broker::kafka_classpath(root) {
+        Ok(classpath) => sides.push(BrokerKind::Kafka(classpath)),
+        Err(reason) => println!("Apache Kafka is left out: {reason}\n"),
+    }
+    sides.retain(|side| options.only.is_empty() || side.name() == options.only);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    println!("{}\n", report::machine());
+    println!("{}", report::HEADINGS);
+    let mut failed = 0;
+    for row in rows(options.scale).iter().filter(|row| row.name.contains(&options.rows)) {
+        let mut measured = vec![Vec::new(); sides.len()];
+        for pair in 0..options.pairs {
+            // ABBA: neither side always comes first.
+            let mut order: Vec<usize> = (0..sides.len()).collect();
+            if pair % 2 == 1 {
+                order.reverse();
+            }
+            for index in order {
+                let (Some(side), Some(results)) = (sides.get(index), measured.get_mut(index)) else { continue };
+                match runtime.block_on(run_row(row, side)) {
+                    Ok(result) => results.push(result),
+                    Err(error) => {
+                        failed += 1;
+                        eprintln!("{} on {}: {error}", row.name, side.name());
+                    }
+                }
+            }
+        }
+        for line in report::lines(row.name, row.class, row.per_request(), &sides, measured) {
+            println!("{line}");
         }
     }
-    Ok(())
+    if "start, idle".contains(&options.rows) {
+        println!("\n{}", report::IDLE_HEADINGS);
+        for side in &sides {
+            println!("{}", report::idle(side)?);
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} runs failed")) }
 }
 
 async fn run_row(row: &Row, side: &BrokerKind) -> Result<Measured, String> {
@@ -111,7 +166,7 @@ async fn run_row(row: &Row, side: &BrokerKind) -> Result<Measured, String> {
         Workload::Produce(shape) => {
             load::create_topic(&address, shape.partitions).await?;
             // A JVM needs warming before it shows what it can do.
-            load::produce(&address, &Pipelined { total_bytes: shape.total_bytes / 5, ..shape.clone() }, &cpu).await?;
+            load::produce(&address, shape, &cpu).await?;
             load::produce(&address, shape, &cpu).await?
         }
         Workload::Consume(shape) => {
@@ -122,49 +177,10 @@ async fn run_row(row: &Row, side: &BrokerKind) -> Result<Measured, String> {
         }
         Workload::ClosedLoop(shape) => {
             load::create_topic(&address, shape.producers).await?;
-            load::closed_loop(&address, &ClosedLoop { seconds: shape.seconds.div_ceil(2), ..shape.clone() }, &cpu).await?;
+            load::closed_loop(&address, shape, &cpu).await?;
             load::closed_loop(&address, shape, &cpu).await?
         }
     };
     broker.stop()?;
     Ok(measured)
-}
-
-fn print_row(row: &Row, side: &BrokerKind, m: &Measured) {
-    let per_request = matches!(row.workload, Workload::ClosedLoop(_)) || row.name.starts_with("one ");
-    let (unit, divisor) = if per_request { ("us/request", m.requests as f64 / 1e6) } else { ("s/GB", m.bytes as f64 / 1e9) };
-    let throughput = match per_request {
-        true => format!("{:.1} k/s", m.requests as f64 / m.seconds / 1e3),
-        false => format!("{:.0} MB/s", m.bytes as f64 / m.seconds / 1e6),
-    };
-    println!(
-        "{:<40} {:>6} {:>8} {:>16} {:>16} {:>14} {:>10} {:>10}",
-        row.name,
-        row.class,
-        side.name(),
-        format!("{:.2}+{:.2}", m.cpu_user / divisor, m.cpu_system / divisor),
-        unit,
-        throughput,
-        m.percentile_ms(0.50),
-        m.percentile_ms(0.99),
-    );
-}
-
-fn print_idle(side: &BrokerKind) -> Result<(), String> {
-    let broker = RunningBroker::start(side, &[])?;
-    let ready = broker.ready_after;
-    let (user, system) = broker.cpu_seconds();
-    let wait = Duration::from_secs(10);
-    std::thread::sleep(wait);
-    let (user_after, system_after) = broker.cpu_seconds();
-    let idle = (user_after + system_after - user - system) / wait.as_secs_f64() * 100.0;
-    println!(
-        "{:<40} {:>6} {:>8} ready after {:.0} ms, RSS {:.1} MB, idle CPU {idle:.2} %",
-        "start (format included), idle",
-        "",
-        side.name(),
-        ready.as_secs_f64() * 1e3,
-        broker.rss_mb(),
-    );
-    broker.stop()
 }
