@@ -4,12 +4,19 @@
 //! `TACCOLA_BIN` names the binary (`cargo xtask test` sets it); without it the debug binary is built first.
 
 pub mod clients;
+pub mod conn;
+pub mod crash;
+pub mod ledger;
+pub mod load;
+pub mod requests;
+pub mod raw;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -68,10 +75,19 @@ impl Broker {
 
     /// The same on a folder that may hold data already; log directory: `<dir>/data`.
     pub fn start_in(dir: Arc<TempDir>, properties: &[&str]) -> Self {
-        let properties = properties.iter().map(|line| (*line).to_owned()).collect();
-        let mut broker = Self { port: free_port(), dir, properties, child: None, log: Arc::default() };
+        let mut broker = Self::prepare_in(dir, properties);
         broker.launch();
         broker
+    }
+
+    /// A broker that is not started yet.
+    pub fn prepare(properties: &[&str]) -> Self {
+        Self::prepare_in(Arc::new(tempfile::tempdir().expect("a temporary folder")), properties)
+    }
+
+    pub fn prepare_in(dir: Arc<TempDir>, properties: &[&str]) -> Self {
+        let properties = properties.iter().map(|line| (*line).to_owned()).collect();
+        Self { port: free_port(), dir, properties, child: None, log: Arc::default() }
     }
 
     pub fn bootstrap(&self) -> String {
@@ -91,7 +107,16 @@ impl Broker {
         self.log.lock().expect("no panic under this lock").clone()
     }
 
+    /// Starts and waits until it serves.
     pub fn launch(&mut self) {
+        let waiting = self.spawn();
+        if waiting.recv_timeout(WITHIN).is_err() {
+            panic!("the broker did not start:\n{}", self.log().join("\n"));
+        }
+    }
+
+    /// Starts; the receiver hears when it serves.
+    pub fn spawn(&mut self) -> Receiver<()> {
         let file = self.dir.path().join("server.properties");
         let controller = free_port();
         let mut text = format!(
@@ -119,6 +144,7 @@ impl Broker {
         let (ready, waiting) = std::sync::mpsc::channel();
         let streams: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
+        self.log.lock().expect("no panic under this lock").clear();
         for stream in streams {
             let (log, ready) = (self.log.clone(), ready.clone());
             std::thread::spawn(move || {
@@ -130,11 +156,15 @@ impl Broker {
                 }
             });
         }
-        drop(ready);
         self.child = Some(child);
-        if waiting.recv_timeout(WITHIN).is_err() {
-            panic!("the broker did not start:\n{}", self.log().join("\n"));
-        }
+        waiting
+    }
+
+    /// Panics if the broker has ended by itself.
+    pub fn assert_alive(&mut self) {
+        let child = self.child.as_mut().expect("the broker was started");
+        let ended = child.try_wait().expect("our child");
+        assert!(ended.is_none(), "the broker ended by itself: {ended:?}\n{}", self.log().join("\n"));
     }
 
     /// SIGKILL.
