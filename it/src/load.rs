@@ -18,7 +18,7 @@ use taccola_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, Offs
 use taccola_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use taccola_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use taccola_wire::messages::{
-    DeleteRecordsRequest, DeleteTopicsRequest, FetchResponse, JoinGroupRequest, OffsetCommitRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, FetchResponse, FindCoordinatorRequest, JoinGroupRequest, OffsetCommitRequest,
     OffsetFetchRequest, ProduceRequest, ProduceResponse, SyncGroupRequest,
 };
 use taccola_wire::api::ApiKey;
@@ -191,7 +191,7 @@ impl Writer {
     }
 
     fn new_batch(&mut self, index: usize) -> (u64, u64, Bytes) {
-        let count = 1 + self.rng.below(20);
+        let count_max = 1 + self.rng.below(20);
         let codec = match self.rng.below(8) {
             0 => Compression::Gzip,
             1 => Compression::Snappy,
@@ -205,9 +205,12 @@ impl Writer {
             builder = builder.producer(id, epoch, target.sequence);
         }
         let first = target.next;
-        for number in first..first + count {
-            let name = Name { writer: self.id, number };
+        let mut count = 0;
+        // Below half a segment, however large the values are.
+        while count < count_max && builder.uncompressed_bytes() < 32 * 1024 {
+            let name = Name { writer: self.id, number: first + count };
             builder.append(requests::now_ms(), Some(&name.key()), name.value().as_deref(), &[]);
+            count += 1;
         }
         target.next += count;
         target.sequence += count as i32;
@@ -441,7 +444,16 @@ pub fn committed(conn: &mut Conn, group: &str, places: &[Place]) -> Vec<(Place, 
         ..Default::default()
     };
     let request = OffsetFetchRequest { groups: vec![group], require_stable: true, ..Default::default() };
+    // Whoever asks for a coordinator makes `__consumer_offsets`.
+    let find = FindCoordinatorRequest {
+        coordinator_keys: request.groups.iter().map(|group| group.group_id.clone()).collect(),
+        ..Default::default()
+    };
     crate::eventually("the group's coordinator", || {
+        let found = conn.ask(&find, 4);
+        if found.coordinators[0].error_code != 0 {
+            return None;
+        }
         let response = conn.ask(&request, 9);
         let group = &response.groups[0];
         if group.error_code != 0 {
