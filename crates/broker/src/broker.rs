@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use taccola_base::config::{AcksDurability, ConfigMap, ServerConfig, Settings};
-use taccola_base::{TopicPartition, Uuid};
+use taccola_base::Uuid;
 use taccola_coord::GroupConfig;
-use taccola_log::LogShared;
+use taccola_log::{LogShared, log_dir};
 use taccola_meta::controller::{Controller, Outcome};
 use taccola_meta::{MetadataImage, VersionedRecord};
 use taccola_meta::image::config::ConfigResource;
@@ -50,7 +50,7 @@ pub struct Broker {
     /// Folders of deleted partitions: since when, and where.
     pub(crate) deleted_dirs: Mutex<Vec<(i64, PathBuf)>>,
     /// What each checkpoint file holds, by directory and file.
-    pub(crate) checkpoints_written: Mutex<HashMap<(Uuid, &'static str), HashMap<TopicPartition, i64>>>,
+    pub(crate) checkpoints_written: Mutex<HashMap<(Uuid, &'static str), log_dir::Offsets>>,
     /// The settings with what was set while brokers ran.
     pub(crate) dynamic: Arc<ArcSwap<ServerConfig>>,
     pub(crate) producer_ids: ProducerIds,

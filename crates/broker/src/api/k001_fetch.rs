@@ -226,7 +226,7 @@ fn read_partition(
 }
 
 fn find(broker: &Broker, key: &FetchKey) -> Result<Arc<Partition>, ErrorCode> {
-    let partition = match &key.topic {
+    match &key.topic {
         FetchTopicName::Name(name) => {
             broker.partitions.get(name, key.partition).ok_or_else(|| broker.missing_partition_error(name, key.partition))
         }
@@ -234,8 +234,7 @@ fn find(broker: &Broker, key: &FetchKey) -> Result<Arc<Partition>, ErrorCode> {
             let name = broker.partitions.topic_name(id).ok_or(ErrorCode::UnknownTopicId)?;
             broker.partitions.get(&name, key.partition).ok_or_else(|| broker.missing_partition_error(&name, key.partition))
         }
-    };
-    partition
+    }
 }
 
 /// KIP-595: where the client's log parts from ours, if it fetched in an epoch that ended before its offset.
