@@ -132,3 +132,99 @@ fn append(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use taccola_wire::batch::{BatchBuilder, Compression, end_txn_marker};
+    use taccola_wire::messages::fetch_response::AbortedTransaction;
+
+    use super::*;
+
+    fn position(offset: i64) -> Position {
+        let aborted = AbortedTransactions::default();
+        Position { offset, leader_epoch: -1, generation: 1, end: None, paused_until: None::<Instant>, aborted }
+    }
+
+    fn batch(base_offset: i64, producer: i64, values: &[&str]) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::Lz4).base_offset(base_offset);
+        for value in values {
+            builder.append(5, None, Some(value.as_bytes()), &[]);
+        }
+        let builder = if producer < 0 { builder } else { builder.producer(producer, 0, 0).transactional(true) };
+        builder.build().unwrap()
+    }
+
+    fn marker(offset: i64, producer: i64, commit: bool) -> Bytes {
+        let coordinator_epoch = 0;
+        let control = match commit {
+            true => ControlRecord::Commit { coordinator_epoch },
+            false => ControlRecord::Abort { coordinator_epoch },
+        };
+        let mut bytes = end_txn_marker(5, producer, 0, &control).unwrap().to_vec();
+        taccola_wire::batch::set_base_offset(&mut bytes, offset);
+        bytes.into()
+    }
+
+    fn read_values(
+        from: i64,
+        isolation: IsolationLevel,
+        aborted: &[(i64, i64)],
+        batches: &[Bytes],
+    ) -> (Vec<String>, i64) {
+        let listed = |(producer_id, first_offset): &(i64, i64)| AbortedTransaction {
+            producer_id: *producer_id,
+            first_offset: *first_offset,
+        };
+        let data = PartitionData {
+            records: Some(batches.concat().into()),
+            aborted_transactions: Some(aborted.iter().map(listed).collect()),
+            ..Default::default()
+        };
+        let mut position = position(from);
+        let mut records = Vec::new();
+        let config = ConsumerConfig { isolation, ..Default::default() };
+        read(&TopicPartition::new("t", 0), &mut position, data, &config, &mut records).unwrap();
+        let values = records.iter().map(|r| String::from_utf8_lossy(r.value.as_deref().unwrap()).into_owned());
+        (values.collect(), position.offset)
+    }
+
+    #[test]
+    fn reading_starts_inside_a_batch_and_ends_behind_control_batches() {
+        let batches = [batch(0, -1, &["a", "b", "c"]), marker(3, 7, true)];
+        let (values, next) = read_values(1, IsolationLevel::ReadUncommitted, &[], &batches);
+        assert_eq!((values, next), (vec!["b".to_owned(), "c".to_owned()], 4));
+        let (values, next) = read_values(3, IsolationLevel::ReadUncommitted, &[], &batches[1..]);
+        assert_eq!((values, next), (vec![], 4));
+    }
+
+    #[test]
+    fn aborted_transactions_are_hidden_up_to_their_marker() {
+        let batches = [
+            batch(0, 1, &["aborted"]),
+            batch(1, 2, &["committed"]),
+            batch(2, -1, &["plain"]),
+            marker(3, 1, false),
+            batch(4, 1, &["later"]),
+            marker(5, 1, true),
+        ];
+        let all = read_values(0, IsolationLevel::ReadUncommitted, &[], &batches).0;
+        assert_eq!(all, ["aborted", "committed", "plain", "later"]);
+        let (committed, next) = read_values(0, IsolationLevel::ReadCommitted, &[(1, 0)], &batches);
+        assert_eq!((committed, next), (vec!["committed".to_owned(), "plain".to_owned(), "later".to_owned()], 6));
+    }
+
+    #[test]
+    fn damage_is_an_error_and_moves_nothing() {
+        let mut damaged = batch(0, -1, &["a"]).to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        for records in [damaged, b"short".to_vec(), vec![0; 61]] {
+            let data = PartitionData { records: Some(records.into()), ..Default::default() };
+            let (mut position, mut out) = (position(0), Vec::new());
+            let config = ConsumerConfig::default();
+            assert!(read(&TopicPartition::new("t", 0), &mut position, data, &config, &mut out).is_err());
+            assert_eq!((position.offset, out.len()), (0, 0));
+        }
+    }
+}

@@ -78,7 +78,8 @@ fn block_on(command: impl Future<Output = CliResult>) -> CliResult {
 
 fn start_log() {
     // A second call changes nothing.
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::DEBUG).try_init();
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::DEBUG);
+    let _ = lines.with_ansi(output::stderr_is_terminal()).try_init();
 }
 
 fn completions(shell: clap_complete::Shell) -> CliResult {

@@ -60,6 +60,11 @@ pub(crate) fn error(error: &CliError) {
     }
 }
 
+/// Whether log lines may be coloured.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 pub(crate) fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
