@@ -232,7 +232,11 @@ fn adopt_logs(
 fn set_aside(broker: &Broker, at: &TopicPartition, log_dir: usize) {
     let Some(dir) = broker.log_dirs.get(log_dir) else { return };
     let from = dir.path.join(at.to_string());
-    let to = dir.path.join(format!("{at}.{}-stray", Uuid::random().to_string().replace(['-', '_'], "")));
+    let id: String = Uuid::random().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let suffix = format!("-{}.{id}-stray", at.partition);
+    // Kafka cuts the topic's name where the whole would exceed a file name's 255 bytes.
+    let topic: String = at.topic.chars().take(255usize.saturating_sub(suffix.len())).collect();
+    let to = dir.path.join(format!("{topic}{suffix}"));
     match std::fs::rename(&from, &to) {
         Ok(()) => tracing::warn!(partition = %at, moved_to = %to.display(), "a folder of no known topic was set aside"),
         Err(error) => tracing::error!(partition = %at, %error, "cannot set a folder of no known topic aside"),
