@@ -18,6 +18,8 @@ pub const IN_FLIGHT_REQUESTS_MAX: usize = 64;
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Partitions named by one request; more is INVALID_REQUEST.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
+/// Bytes of one answer to DescribeConfigs, about; what finds no room is POLICY_VIOLATION.
+pub const DESCRIBE_CONFIGS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Decompressed size of one batch: at most this, and at most [`DECOMPRESS_RATIO_MAX`] times the compressed size plus 1 MiB.
 pub const DECOMPRESSED_BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const DECOMPRESS_RATIO_MAX: usize = 1_032;

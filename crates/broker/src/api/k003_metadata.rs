@@ -5,6 +5,7 @@
 //! has it already. Brokers are named by their address on the listener that the client used. Version notes: v10 carries
 //! topic ids, v12 accepts them, v8–v10 cluster operations, v13 a top-level error.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use taccola_base::Uuid;
@@ -41,7 +42,12 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Met
     }
     let image = broker.image();
     let topics = match request.topics {
-        Some(topics) if !all => topics.iter().map(|topic| asked_topic(broker, context, &image, topic)).collect(),
+        Some(topics) if !all => {
+            // A topic that is named again has one row all the same: a small request must not lead to a large answer.
+            let mut seen = HashSet::new();
+            let asked = topics.iter().filter(|topic| seen.insert((topic.name.as_deref(), topic.topic_id)));
+            asked.map(|topic| asked_topic(broker, context, &image, topic)).collect()
+        }
         _ => image.topics.iter().map(|topic| describe(broker, context, &image, topic)).collect(),
     };
     let mut response = MetadataResponse {
@@ -55,7 +61,7 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Met
         response.cluster_authorized_operations = operations::CLUSTER;
     }
     if request.include_topic_authorized_operations {
-        for topic in response.topics.iter_mut().filter(|topic| topic.error_code == 0) {
+        for topic in &mut response.topics {
             topic.topic_authorized_operations = operations::TOPIC;
         }
     }

@@ -16,7 +16,11 @@ use crate::error_map;
 
 const DELETION_DISABLED_SINCE: i16 = 3;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
     let deleted = broker.command(|controller, image| controller.delete_topics(image, &request)).await;
     let mut response = deleted.unwrap_or_else(|error| {
         let failed = |name: Option<String>, topic_id| DeletableTopicResult {
@@ -30,7 +34,8 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Del
         DeleteTopicsResponse { responses: by_state.chain(by_name).collect(), ..Default::default() }
     });
     if context.api_version < DELETION_DISABLED_SINCE {
-        for row in response.responses.iter_mut().filter(|row| row.error_code == ErrorCode::TopicDeletionDisabled.code()) {
+        for row in response.responses.iter_mut().filter(|row| row.error_code == ErrorCode::TopicDeletionDisabled.code())
+        {
             row.error_code = ErrorCode::InvalidRequest.code();
         }
     }

@@ -36,7 +36,8 @@ pub async fn handle(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let mut wanted = Wanted::new();
-    for topic in request.topics {
+    // A topic without partitions has no row in the answer.
+    for topic in request.topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
         let offsets = topic.partitions.iter().map(|partition| (partition.partition_index, partition.offset));
         wanted.entry(topic.name).or_default().extend(offsets);
     }
@@ -84,11 +85,11 @@ fn delete_all(broker: &Broker, wanted: Wanted) -> Outcomes {
 }
 
 fn delete(broker: &Broker, topic: &str, index: i32, offset: i64, now_ms: i64) -> Result<i64, ErrorCode> {
+    let missing = || broker.missing_partition_error(topic, index);
+    let partition = broker.partitions.get(topic, index).ok_or_else(missing)?;
     if is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException);
     }
-    let missing = || broker.missing_partition_error(topic, index);
-    let partition = broker.partitions.get(topic, index).ok_or_else(missing)?;
     delete_before(&partition, offset, now_ms)
 }
 

@@ -3,10 +3,13 @@
 //!
 //! Behaviour: all configs of a resource, or those that were asked for by name (null or an empty list: all). The broker
 //! resource with an empty name has only what was set for all brokers. A group or client metrics subscription that has
-//! nothing set is described by its defaults. Values of secrets are null. Only this broker's own id is answered.
+//! nothing set is described by its defaults. Values of secrets are null. Only this broker's own id is answered. One type
+//! of resource that nobody knows makes the whole request INVALID_REQUEST.
 //! Version notes: v3 carries types and documentation.
 //!
 //! Loggers: the one logger is `root`, and its level is fixed at start.
+//!
+//! LIMIT: a response holds about `DESCRIBE_CONFIGS_BYTES_MAX`; resources that find no room are POLICY_VIOLATION.
 
 use std::sync::Arc;
 
@@ -14,6 +17,7 @@ use taccola_base::config::{
     ConfigEntry, ConfigMap, Layers, describe_broker, describe_broker_defaults, describe_client_metrics, describe_group,
     describe_topic,
 };
+use taccola_base::limits;
 use taccola_base::topic::validate_topic_name;
 use taccola_meta::MetadataImage;
 use taccola_meta::controller::ApiError;
@@ -43,8 +47,29 @@ pub async fn handle(
         with_synonyms: request.include_synonyms,
         with_documentation: request.include_documentation,
     };
-    let results = request.resources.into_iter().map(|resource| view.result(resource)).collect();
-    DescribeConfigsResponse { results, ..Default::default() }
+    let unknown = request.resources.iter().find_map(|r| match ConfigResourceType::from_id(r.resource_type) {
+        ConfigResourceType::Other(id) => Some(invalid(format!("{id} is no type of resource with configs"))),
+        _ => None,
+    });
+    let mut room = limits::DESCRIBE_CONFIGS_BYTES_MAX;
+    let results = request.resources.into_iter().map(|resource| {
+        let described = match &unknown {
+            Some(error) => Err(error.clone()),
+            None => view.result(&resource, &mut room),
+        };
+        let (configs, error) = match described {
+            Ok(configs) => (configs, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        DescribeConfigsResult {
+            error_code: error.as_ref().map_or(0, |error| error.code.code()),
+            error_message: Some(error.map(|error| error.message).unwrap_or_default()),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name,
+            configs,
+        }
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
 }
 
 struct View<'a> {
@@ -56,23 +81,23 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn result(&self, resource: DescribeConfigsResource) -> DescribeConfigsResult {
-        let asked = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
-        let described = self.describe(ConfigResourceType::from_id(resource.resource_type), &resource.resource_name);
-        let (configs, error) = match described {
-            Ok(mut configs) => {
-                configs.retain(|config| asked.is_none_or(|keys| keys.contains(&config.name)));
-                (configs, None)
-            }
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        DescribeConfigsResult {
-            error_code: error.as_ref().map_or(0, |error| error.code.code()),
-            error_message: error.map(|error| error.message),
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-            configs,
+    /// `room`: bytes that the response may still take.
+    fn result(
+        &self,
+        resource: &DescribeConfigsResource,
+        room: &mut usize,
+    ) -> Result<Vec<DescribeConfigsResourceResult>, ApiError> {
+        let full =
+            || ApiError::new(ErrorCode::PolicyViolation, "the answer would be too large: ask for fewer resources");
+        if *room == 0 {
+            return Err(full());
         }
+        let asked = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+        let mut configs =
+            self.describe(ConfigResourceType::from_id(resource.resource_type), &resource.resource_name)?;
+        configs.retain(|config| asked.is_none_or(|keys| keys.contains(&config.name)));
+        *room = room.saturating_sub(configs.iter().map(size).sum());
+        if *room == 0 { Err(full()) } else { Ok(configs) }
     }
 
     fn describe(
@@ -149,6 +174,14 @@ impl View<'_> {
             value: entry.value,
         }
     }
+}
+
+/// About the bytes that an entry takes in memory and, nearly, on the wire.
+fn size(config: &DescribeConfigsResourceResult) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let own = config.name.len() + text(&config.value) + text(&config.documentation);
+    let synonyms: usize = config.synonyms.iter().map(|synonym| 64 + synonym.name.len() + text(&synonym.value)).sum();
+    128 + own + synonyms
 }
 
 fn invalid(message: String) -> ApiError {

@@ -11,7 +11,11 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::error_map;
 
-pub async fn handle(broker: &Arc<Broker>, _context: &RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: AlterConfigsRequest,
+) -> AlterConfigsResponse {
     let altered = broker.command(|controller, image| controller.alter_configs(image, &request)).await;
     altered.unwrap_or_else(|error| {
         let failed = request.resources.iter().map(|resource| AlterConfigsResourceResponse {

@@ -51,7 +51,9 @@ fn describe(broker: &Broker, request: DescribeLogDirsRequest) -> Vec<DescribeLog
     dirs.resize_with(broker.log_dirs.len(), BTreeMap::new);
     for partition in broker.partitions.all() {
         let at = &partition.topic_partition;
-        let Some(topics) = dirs.get_mut(partition.log_dir).filter(|_| is_asked(&at.topic, at.partition)) else { continue };
+        let Some(topics) = dirs.get_mut(partition.log_dir).filter(|_| is_asked(&at.topic, at.partition)) else {
+            continue;
+        };
         let Some(size) = partition.with_log(|log| log.size_bytes()) else { continue };
         topics.entry(at.topic.clone()).or_default().push(DescribeLogDirsPartition {
             partition_index: at.partition,

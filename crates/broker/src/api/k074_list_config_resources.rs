@@ -41,7 +41,9 @@ pub async fn handle(
     };
     let image = broker.image();
     let config_resources = ALL.into_iter().filter(wanted).flat_map(|kind| {
-        names(&image, kind).into_iter().map(move |name| ConfigResource { resource_name: name, resource_type: kind.id() })
+        names(&image, kind)
+            .into_iter()
+            .map(move |name| ConfigResource { resource_name: name, resource_type: kind.id() })
     });
     ListConfigResourcesResponse { config_resources: config_resources.collect(), ..Default::default() }
 }

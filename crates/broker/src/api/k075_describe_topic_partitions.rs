@@ -3,7 +3,8 @@
 //!
 //! Behaviour: topics in the order of their names from the cursor on, no more partitions than the request and
 //! `max.request.partition.size.limit` allow (at least one), then the cursor to go on with. An empty list of topics means
-//! all. Nothing is created. A cursor with a negative partition is INVALID_REQUEST for each topic that was named.
+//! all. Nothing is created. A cursor with a negative partition, or whose topic is not among those that are named, is
+//! INVALID_REQUEST for each of them.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub async fn handle(
 ) -> DescribeTopicPartitionsResponse {
     let names: Vec<&str> = request.topics.iter().map(|topic| topic.name.as_str()).collect();
     let start = match &request.cursor {
-        Some(cursor) if cursor.partition_index < 0 => {
+        Some(cursor) if cursor.partition_index < 0 || !may_start_at(&names, &cursor.topic_name) => {
             let refused = names.iter().map(|name| views::describe_topic_error(name, ErrorCode::InvalidRequest));
             return DescribeTopicPartitionsResponse { topics: refused.collect(), ..Default::default() };
         }
@@ -40,4 +41,8 @@ pub async fn handle(
         topic.topic_authorized_operations = operations::TOPIC;
     }
     DescribeTopicPartitionsResponse { topics: page.topics, next_cursor: page.next_cursor, ..Default::default() }
+}
+
+fn may_start_at(names: &[&str], topic: &str) -> bool {
+    names.is_empty() || names.contains(&topic)
 }

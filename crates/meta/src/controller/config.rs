@@ -26,6 +26,9 @@ pub type ConfigMap = BTreeMap<String, String>;
 /// Bytes of one value, inclusive: what a string holds on the wire.
 pub const VALUE_BYTES_MAX: usize = i16::MAX as usize;
 
+/// Records that one request may lead to, inclusive (`MAX_RECORDS_PER_USER_OP`): POLICY_VIOLATION beyond.
+const RECORDS_PER_REQUEST_MAX: usize = 10_000;
+
 pub(super) const MIN_ISR: &str = "min.insync.replicas";
 
 /// A topic's config as CreateTopics reports it.
@@ -141,7 +144,6 @@ impl Controller {
         for (key, op) in ops {
             let current = existing.get(*key);
             let value = self.value_after(resource, key, current, op)?;
-            check_min_isr(image, resource, key, value.as_deref())?;
             // A broker's configs are written even when they stay as they are, as in Kafka.
             let write = current != value.as_ref() || resource.resource_type == ConfigResourceType::Broker;
             match &value {
@@ -153,6 +155,9 @@ impl Controller {
             }
         }
         self.rules.validate(image, resource, &new)?;
+        if ops.contains_key(MIN_ISR) {
+            check_min_isr(image, resource, new.get(MIN_ISR))?;
+        }
         if must_exist {
             check_exists(image, resource)?;
         }
@@ -245,7 +250,7 @@ fn distinct<'a>(
     for op in ops {
         let (key, op) = op?;
         if key.is_empty() || key.len() > VALUE_BYTES_MAX {
-            return Err(ApiError::new(ErrorCode::InvalidRequest, "a config key is empty or too long"));
+            return Err(ApiError::new(ErrorCode::InvalidConfig, "a config key is empty or too long"));
         }
         if out.insert(key, op).is_some() {
             return Err(ApiError::new(ErrorCode::InvalidRequest, format!("the request names {key} more than once")));
@@ -256,6 +261,10 @@ fn distinct<'a>(
 
 fn take(result: Result<Vec<VersionedRecord>, ApiError>, records: &mut Vec<VersionedRecord>) -> Option<ApiError> {
     match result {
+        Ok(new) if records.len() + new.len() > RECORDS_PER_REQUEST_MAX => {
+            let message = format!("a request may change at most {RECORDS_PER_REQUEST_MAX} configs");
+            Some(ApiError::new(ErrorCode::PolicyViolation, message))
+        }
         Ok(new) => {
             records.extend(new);
             None
@@ -308,13 +317,8 @@ fn check_exists(image: &MetadataImage, resource: &ConfigResource) -> Result<(), 
 
 /// With eligible leader replicas on, the controller must know the minimum for certain: the cluster-wide value stays set,
 /// and no broker has one of its own.
-fn check_min_isr(
-    image: &MetadataImage,
-    resource: &ConfigResource,
-    key: &str,
-    value: Option<&str>,
-) -> Result<(), ApiError> {
-    if key != MIN_ISR || resource.resource_type != ConfigResourceType::Broker || !image.elr_enabled() {
+fn check_min_isr(image: &MetadataImage, resource: &ConfigResource, value: Option<&String>) -> Result<(), ApiError> {
+    if resource.resource_type != ConfigResourceType::Broker || !image.elr_enabled() {
         return Ok(());
     }
     let bad = |message: &str| Err(ApiError::new(ErrorCode::InvalidConfig, message));
