@@ -25,6 +25,8 @@ pub enum Error {
     Timeout { what: String, timeout: Duration },
     #[error("{topic}-{partition} at offset {offset}: {source}")]
     Records { topic: String, partition: i32, offset: i64, source: BatchError },
+    #[error("a record of {bytes} bytes is larger than max.request.size={max}")]
+    RecordTooLarge { bytes: usize, max: usize },
     #[error("group data of another client cannot be read: {0}")]
     GroupData(#[from] DecodeError),
     #[error("{0}")]
@@ -65,6 +67,7 @@ impl Error {
             Error::Timeout { .. } => true,
             Error::UnknownTopic(_)
             | Error::Records { .. }
+            | Error::RecordTooLarge { .. }
             | Error::GroupData(_)
             | Error::Invalid(_)
             | Error::Closed => false,

@@ -244,6 +244,10 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024)]
     pub(crate) batch_size: usize,
 
+    /// Largest record and request
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    pub(crate) max_message_bytes: usize,
+
     /// How long a batch waits for more records
     #[arg(long, value_name = "MS", default_value_t = 5)]
     pub(crate) linger: u64,

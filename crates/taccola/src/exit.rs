@@ -111,7 +111,13 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::Unreachable { .. } => "start a broker with `taccola`, or name one with -b HOST:PORT".to_owned(),
         Error::Api(ApiError::Protocol { .. }) => "check that -b names a Kafka listener without TLS or SASL".to_owned(),
         Error::UnknownTopic(name) => format!("create it with `taccola topic create {name}`"),
+        Error::RecordTooLarge { .. } => {
+            "raise it with --max-message-bytes, and the topic's max.message.bytes if need be".to_owned()
+        }
         Error::Broker { code, .. } => match code {
+            ErrorCode::MessageTooLarge => {
+                "the topic's max.message.bytes decides; raise it with `topic alter -c`".to_owned()
+            }
             ErrorCode::TopicAlreadyExists => "--if-not-exists accepts that".to_owned(),
             ErrorCode::GroupIdNotFound => "`taccola group list` shows the groups".to_owned(),
             ErrorCode::NonEmptyGroup => "stop its consumers first".to_owned(),

@@ -157,8 +157,7 @@ impl Producer {
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery> {
         let bytes = BatchBuilder::record_bytes_max(record.key.as_deref(), record.value.as_deref(), &record.headers);
         if bytes > self.config.request_bytes_max {
-            let max = self.config.request_bytes_max;
-            return Err(Error::Invalid(format!("the record has {bytes} bytes, more than max.request.size={max}")));
+            return Err(Error::RecordTooLarge { bytes, max: self.config.request_bytes_max });
         }
         let patience = self.config.topic_patience;
         let topic = self.client.topic_with(&record.topic, self.config.create_topics, patience).await?;

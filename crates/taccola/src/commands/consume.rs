@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use taccola_base::TopicPartition;
 use taccola_client::admin::OffsetSpec;
 use taccola_client::{
-    Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer, IsolationLevel, StartOffset,
+    Admin, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer, IsolationLevel, StartOffset,
 };
 use taccola_wire::batch::TimestampType;
 
@@ -140,10 +140,38 @@ async fn open(context: &Context, args: &ConsumeArgs, start: Option<StartOffset>)
         return Ok(Source::Group(Box::new(consumer)));
     }
     let mut consumer = Consumer::new(context.client.clone(), config);
-    let start = start.unwrap_or(StartOffset::Earliest);
-    let starts: Vec<_> = partitions.into_iter().map(|p| (p, start)).collect();
+    let starts = match start.unwrap_or(StartOffset::Earliest) {
+        StartOffset::At(offset) => inside_the_log(context, partitions, offset, isolation).await?,
+        start => partitions.into_iter().map(|p| (p, start)).collect(),
+    };
     consumer.assign(&starts).await?;
     Ok(Source::Partitions(Box::new(consumer)))
+}
+
+/// One offset is meant for all partitions; those that do not hold it start where they are nearest to it.
+async fn inside_the_log(
+    context: &Context,
+    partitions: Vec<TopicPartition>,
+    offset: i64,
+    isolation: IsolationLevel,
+) -> CliResult<Vec<(TopicPartition, StartOffset)>> {
+    let admin = Admin::new(context.client.clone());
+    let ask = async |spec: OffsetSpec| {
+        let asked: Vec<_> = partitions.iter().map(|p| (p.clone(), spec)).collect();
+        admin.list_offsets(&asked, isolation).await
+    };
+    let (starts, ends) = (ask(OffsetSpec::Earliest).await?, ask(OffsetSpec::Latest).await?);
+    let mut inside = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let start = starts.get(&partition).and_then(|found| found.offset).unwrap_or(0);
+        let end = ends.get(&partition).and_then(|found| found.offset).unwrap_or(start).max(start);
+        let nearest = offset.clamp(start, end);
+        if nearest != offset {
+            output::note(&format!("{partition} holds offsets {start} to {end} (exclusive); starting at {nearest}"));
+        }
+        inside.push((partition, StartOffset::At(nearest)));
+    }
+    Ok(inside)
 }
 
 struct Printer {

@@ -60,7 +60,8 @@ fn config(args: &ProduceArgs) -> CliResult<ProducerConfig> {
         idempotent: acks == Acks::All,
         compression,
         batch_bytes: args.batch_size,
-        request_bytes_max: defaults.request_bytes_max.max(args.batch_size),
+        request_bytes_max: args.max_message_bytes.max(args.batch_size),
+        buffer_bytes: defaults.buffer_bytes.max(args.max_message_bytes.saturating_mul(2)),
         linger: Duration::from_millis(args.linger),
         delivery_timeout: Duration::from_millis(args.delivery_timeout),
         ..defaults
