@@ -153,9 +153,14 @@ pub(crate) enum Resync {
     GaveUp,
 }
 
-/// Finds the first whole valid batch in `from..end` that obeys `bounds` and is followed by another header or by the end.
-/// The last condition keeps a batch that lies inside a record's value from being taken for one of the log's.
-pub(crate) fn resync(file: &dyn SegmentFile, from: u64, end: u64, bounds: Bounds) -> io::Result<Resync> {
+/// Finds the first whole valid batch behind the damaged one at `damaged`, before `end`, that obeys `bounds` and is followed
+/// by another header or by the end. That condition, and trying first where the damaged batch's own length leads, keep a batch
+/// inside a record's value from being taken for one of the log's.
+pub(crate) fn resync(file: &dyn SegmentFile, damaged: u64, end: u64, bounds: Bounds) -> io::Result<Resync> {
+    if let Some(found) = behind_by_length(file, damaged, end, bounds)? {
+        return Ok(found);
+    }
+    let from = damaged + 1;
     let mut budget = end.saturating_sub(from).saturating_mul(4).saturating_add(RESYNC_SLACK);
     let mut chunk = Vec::new();
     let mut at = from;
@@ -181,6 +186,24 @@ pub(crate) fn resync(file: &dyn SegmentFile, from: u64, end: u64, bounds: Bounds
         at += step as u64;
     }
     Ok(Resync::Nothing)
+}
+
+fn behind_by_length(file: &dyn SegmentFile, damaged: u64, end: u64, bounds: Bounds) -> io::Result<Option<Resync>> {
+    let mut header = Vec::new();
+    file.read_onto(&mut header, damaged, HEADER_BYTES)?;
+    let Ok(parsed) = BatchHeader::parse(&header) else { return Ok(None) };
+    let position = damaged.saturating_add(parsed.size_bytes() as u64);
+    if position >= end {
+        return Ok(None);
+    }
+    header.clear();
+    file.read_onto(&mut header, position, HEADER_BYTES)?;
+    match judge(&header, end - position, bounds) {
+        Step::Batch(header) if is_batch_of_the_log(file, position, end, &header)? => {
+            Ok(Some(Resync::Found { position, base_offset: header.base_offset }))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn is_batch_of_the_log(file: &dyn SegmentFile, position: u64, end: u64, header: &BatchHeader) -> io::Result<bool> {

@@ -70,6 +70,24 @@ enum Search {
     IndexWrong,
 }
 
+impl Search {
+    fn found(self) -> Option<Found> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::NotHere | Self::IndexWrong => None,
+        }
+    }
+}
+
+enum Taken {
+    Bytes(Bytes),
+    /// The batch is not whole; a valid one that may hold the offset begins at `resume_at`.
+    Damaged {
+        first: Offset,
+        resume_at: u64,
+    },
+}
+
 impl ReadSlice {
     fn empty(log: &PartitionLog, offset: Offset) -> Self {
         Self {
@@ -95,8 +113,15 @@ impl ReadSlice {
     /// the log's end and when the first batch is larger than `max_bytes` and `min_one_batch` was not asked for.
     pub fn read(&self) -> Result<Bytes, ReadError> {
         for run in self.first.iter().chain(&self.second) {
-            if let Some(found) = self.find(run)? {
-                return self.take(run, found);
+            let mut found = self.find(run)?;
+            while let Some(batch) = found {
+                match self.take(run, batch)? {
+                    Taken::Bytes(bytes) => return Ok(bytes),
+                    // The offset may be in a batch behind the damage: one that is there twice.
+                    Taken::Damaged { first, resume_at } => {
+                        found = self.search(run, resume_at, None, Some(first))?.found();
+                    }
+                }
             }
         }
         Ok(Bytes::new())
@@ -108,24 +133,27 @@ impl ReadSlice {
 
     /// Finds the first batch that ends at or behind the offset; `None` when the run has none.
     fn find(&self, run: &Run) -> Result<Option<Found>, ReadError> {
-        let mut search = self.search(run, run.hint.position, run.hint.last_offset)?;
+        let mut search = self.search(run, run.hint.position, run.hint.last_offset, None)?;
         if matches!(search, Search::IndexWrong) {
             run.index_suspect.store(true, Ordering::Relaxed);
-            search = self.search(run, 0, None)?;
+            search = self.search(run, 0, None, None)?;
         }
-        match search {
-            Search::Found(found) => Ok(Some(found)),
-            Search::NotHere | Search::IndexWrong => Ok(None),
-        }
+        Ok(search.found())
     }
 
-    /// Walks headers from `start`. `entry` is what the index says of the batch there: its last offset.
-    fn search(&self, run: &Run, start: u64, entry: Option<Offset>) -> Result<Search, ReadError> {
+    /// Walks headers from `start`. `entry` is what the index says of the batch there: its last offset; `damaged_from` the
+    /// first offset that was lost before it.
+    fn search(
+        &self,
+        run: &Run,
+        start: u64,
+        entry: Option<Offset>,
+        mut damaged_from: Option<Offset>,
+    ) -> Result<Search, ReadError> {
         let mut window = Bytes::new();
         let mut window_at = start;
         let mut position = start;
         let mut bounds = Bounds { offset_min: run.base_offset, offset_end: run.end_offset };
-        let mut damaged_from = None;
         let mut previous = None;
         while position < run.end_position {
             let mut at = usize::try_from(position - window_at).unwrap_or(usize::MAX);
@@ -161,7 +189,7 @@ impl ReadSlice {
                 Step::Bad(_) if position == start && entry.is_some() => return Ok(Search::IndexWrong),
                 Step::Bad(_) | Step::End => {
                     let first = *damaged_from.get_or_insert(bounds.offset_min);
-                    match self.next_valid(run, position + 1, bounds)? {
+                    match self.next_valid(run, position, bounds)? {
                         Some((behind, base_offset)) if base_offset <= self.offset => {
                             position = behind;
                             bounds.offset_min = base_offset;
@@ -219,11 +247,11 @@ impl ReadSlice {
     }
 
     /// Cuts the run to whole batches, from the found one on.
-    fn take(&self, run: &Run, found: Found) -> Result<Bytes, ReadError> {
+    fn take(&self, run: &Run, found: Found) -> Result<Taken, ReadError> {
         let Found { header, position, mut bytes, place_is_sure } = found;
         let size = header.size_bytes();
         if header.base_offset >= self.upper_bound || (size > self.max_bytes && !self.min_one_batch) {
-            return Ok(Bytes::new());
+            return Ok(Taken::Bytes(Bytes::new()));
         }
         if bytes.len() < size {
             let want = size.max(self.max_bytes) as u64;
@@ -251,10 +279,13 @@ impl ReadSlice {
         }
         if end == 0 {
             // The header was good and the batch is not: too short in the file, or its checksum is wrong.
-            let next = self.next_valid(run, position + 1, Bounds { offset_min: header.base_offset, ..bounds })?;
-            return Err(self.corrupt(self.offset, next.map_or(run.end_offset, |(_, base_offset)| base_offset)));
+            let first = header.base_offset.min(self.offset);
+            return match self.next_valid(run, position, Bounds { offset_min: header.base_offset, ..bounds })? {
+                Some((resume_at, base_offset)) if base_offset <= self.offset => Ok(Taken::Damaged { first, resume_at }),
+                next => Err(self.corrupt(first, next.map_or(run.end_offset, |(_, base_offset)| base_offset))),
+            };
         }
-        Ok(bytes.slice(..end))
+        Ok(Taken::Bytes(bytes.slice(..end)))
     }
 
     /// A batch's base offset is outside of its checksum. Where nothing before the batch vouches for it, what follows must
@@ -274,8 +305,8 @@ impl ReadSlice {
         }
     }
 
-    fn next_valid(&self, run: &Run, from: u64, bounds: Bounds) -> Result<Option<(u64, Offset)>, ReadError> {
-        match resync(&*run.file, from, run.end_position, bounds).map_err(|e| self.io_error(e))? {
+    fn next_valid(&self, run: &Run, damaged: u64, bounds: Bounds) -> Result<Option<(u64, Offset)>, ReadError> {
+        match resync(&*run.file, damaged, run.end_position, bounds).map_err(|e| self.io_error(e))? {
             Resync::Found { position, base_offset } => Ok(Some((position, base_offset))),
             Resync::Nothing | Resync::GaveUp => Ok(None),
         }
@@ -311,6 +342,7 @@ impl PartitionLog {
             return Err(ReadError::CorruptRecord { log: self.topic_partition.to_string(), first, next_valid });
         }
         let index = self.segment_index(offset);
+        self.check_not_emptied(index)?;
         let first = self.run(index, offset)?;
         let second = match &first {
             Some(run) if run.hint.next_position.is_some() => None,
@@ -325,6 +357,16 @@ impl PartitionLog {
             max_bytes,
             min_one_batch,
         })
+    }
+
+    /// A sealed segment that has offsets and no bytes lost them, unless compaction removed its records.
+    fn check_not_emptied(&self, index: usize) -> Result<(), ReadError> {
+        let Some(segment) = self.segments.get(index) else { return Ok(()) };
+        if segment.size > 0 || index + 1 == self.segments.len() || self.config.cleanup_compact {
+            return Ok(());
+        }
+        let (first, next_valid) = (segment.base_offset, self.segment_end(index));
+        Err(ReadError::CorruptRecord { log: self.topic_partition.to_string(), first, next_valid })
     }
 
     /// The first run with anything in it, from segment `index` on.
@@ -350,7 +392,7 @@ impl PartitionLog {
             base_offset: segment.base_offset,
             end_offset: self.segment_end(index),
             index_suspect: Arc::clone(&segment.index_suspect),
-            gapless_end: !self.config.cleanup_compact,
+            gapless_end: !self.config.cleanup_compact || index + 1 == self.segments.len(),
         };
         for range in self.quarantined.iter().filter(|q| q.segment_base_offset == segment.base_offset) {
             if range.next_valid_offset <= offset {

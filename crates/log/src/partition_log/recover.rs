@@ -347,7 +347,7 @@ impl PartitionLog {
         let path = self.segments.get(index).map(|segment| segment.path(&self.dir, Kind::Log)).unwrap_or_default();
         let io_error = |e| LogError::io("read", &path, e);
         let expected = bounds.offset_min;
-        let behind = resync(file, position + 1, end, *bounds).map_err(io_error)?;
+        let behind = resync(file, position, end, *bounds).map_err(io_error)?;
         if let Resync::Found { position: found, base_offset } = behind {
             self.quarantine(index, position..found, expected..base_offset, reason, scan);
             bounds.offset_min = base_offset;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use taccola_wire::batch::BatchHeader;
+
 use super::types::{Offset, RetentionOutcome};
 use super::{PartitionLog, PendingRemoval};
 use crate::error::LogError;
@@ -54,8 +56,19 @@ impl PartitionLog {
         let cut = [found, damaged].into_iter().flatten().min_by_key(|(_, position)| *position);
         let mut end = offset;
         if let Some((first_offset, position)) = cut {
-            // The middle of a batch cannot stay: the log ends where the batch began.
-            end = offset.min(first_offset).max(segment.base_offset);
+            // The middle of a batch cannot stay, nor a gap at the end: the log ends behind its last batch.
+            end = first_offset.max(segment.base_offset);
+            if first_offset > offset {
+                end = segment.base_offset;
+                let mut last = |header: &BatchHeader, at: u64| {
+                    let before = at < position;
+                    if before {
+                        end = header.next_offset();
+                    }
+                    !before
+                };
+                segment.walk(&*log, floor, end_of_rest, &mut last).map_err(io_error)?;
+            }
             log.set_len(position).map_err(io_error)?;
             segment.size = position;
             segment.unchecked_below = segment.unchecked_below.min(position);

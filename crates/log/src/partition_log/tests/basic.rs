@@ -538,3 +538,37 @@ fn truncation_around_damage() {
         assert_eq!(log.log_end_offset(), expected + 1);
     }
 }
+
+#[test]
+fn a_batch_inside_a_damaged_value_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), LogConfig::default());
+    log.append(&mut batch(2, 10, 0), at(0)).unwrap();
+    // A value that holds batches which would fit the log.
+    let mut inner = Vec::new();
+    for base in 2..8 {
+        let mut one = batch(1, 5, 0);
+        taccola_wire::batch::set_base_offset(&mut one, base);
+        inner.extend_from_slice(&one);
+    }
+    let mut builder = BatchBuilder::new(Compression::None);
+    for _ in 0..5 {
+        builder.append(0, None, Some(&inner), &[]);
+    }
+    log.append(&mut build(builder), at(0)).unwrap();
+    log.append(&mut batch(2, 10, 0), at(0)).unwrap();
+    let first_size = batch(2, 10, 0).len();
+    let point = log.close(0).unwrap();
+    let path = dir.path().join("t-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[first_size + 30] ^= 4;
+    std::fs::write(&path, &bytes).unwrap();
+    for hints in [clean(point), unclean(0)] {
+        let (log, _) = open(dir.path(), LogConfig::default(), hints);
+        for offset in 2..7 {
+            let refused = read(&log, offset, 1000);
+            assert!(matches!(refused, Err(ReadError::CorruptRecord { first: 2, next_valid: 7, .. })), "{refused:?}");
+        }
+        assert_eq!(ranges(&read(&log, 7, 1000).unwrap()), [(7, 8)]);
+    }
+}
