@@ -16,6 +16,8 @@ pub mod conn;
 pub mod crash;
 pub mod ledger;
 pub mod load;
+#[cfg(target_os = "linux")]
+pub mod power;
 pub mod requests;
 pub mod raw;
 

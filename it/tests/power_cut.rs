@@ -1,0 +1,101 @@
+//! Power cuts under mixed load: what was not synced is lost or torn. `taccola.acks.durability=disk` loses nothing that was
+//! acknowledged all the same. `POWER_CYCLES` (5 if unset; a campaign has 100) and `SEED` say how often and which.
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use fuser::BackgroundSession;
+use taccola_it::crash::{Campaign, Machine, number, run};
+use taccola_it::ledger::Rng;
+use taccola_it::power::{Disk, Loss};
+use taccola_it::{Broker, clients};
+
+/// A broker on a disk whose power goes with the broker.
+struct Powered {
+    broker: Broker,
+    disk: Disk,
+    mounted: Option<BackgroundSession>,
+    rng: Rng,
+}
+
+impl Powered {
+    fn mount(&mut self) -> std::io::Result<()> {
+        if self.mounted.is_none() {
+            let at = self.broker.data_dir();
+            std::fs::create_dir_all(&at)?;
+            self.mounted = Some(self.disk.mount(&at)?);
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self) {
+        if let Some(mounted) = self.mounted.take() {
+            mounted.umount_and_join().expect("nobody uses the disk any more");
+        }
+        let loss = match self.rng.below(3) {
+            0 => Loss::Everything,
+            1 => Loss::Tail,
+            _ => Loss::Scattered,
+        };
+        self.disk.restore(loss, &mut self.rng);
+    }
+}
+
+impl Machine for Powered {
+    fn port(&self) -> u16 {
+        self.broker.port
+    }
+
+    fn start(&mut self) {
+        self.mount().expect("mounted before");
+        self.broker.launch();
+    }
+
+    fn start_and_crash(&mut self, delay: Duration) {
+        self.mount().expect("mounted before");
+        self.broker.spawn();
+        std::thread::sleep(delay);
+        self.crash();
+    }
+
+    fn assert_alive(&mut self) {
+        self.broker.assert_alive();
+    }
+
+    fn crash(&mut self) {
+        self.disk.cut();
+        self.broker.kill();
+        self.lose();
+    }
+
+    fn stop(&mut self) {
+        self.broker.stop();
+        self.disk.cut();
+        self.lose();
+    }
+}
+
+impl Drop for Powered {
+    fn drop(&mut self) {
+        self.broker.kill();
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut() {
+    let seed = number("SEED", 3);
+    let broker = Broker::prepare(&["taccola.acks.durability=disk", "taccola.journal.bytes=4194304"]);
+    let mut machine = Powered { broker, disk: Disk::default(), mounted: None, rng: Rng(seed + 1) };
+    if let Err(error) = machine.mount() {
+        println!("{} nothing_acknowledged_is_lost_by_a_power_cut: FUSE cannot be mounted ({error})", clients::ABSENT);
+        return;
+    }
+    let campaign = Campaign {
+        cycles: number("POWER_CYCLES", 5),
+        seed,
+        load: Duration::from_millis(900),
+        acks_1: false,
+    };
+    let report = run(&mut machine, campaign);
+    println!("power cut, durability=disk: {report}; {} syncs", machine.disk.syncs());
+}
