@@ -56,26 +56,39 @@ fn serve(config: ServerConfig, settings: Settings, json: bool) -> CliResult {
         let durability = config.taccola.acks_durability;
         let protocols: Vec<String> =
             config.net.listeners.iter().map(|listener| listener.protocol.to_string()).collect();
+        // Before anything is said: who reads the ready line may send a signal at once, and a signal that comes during the
+        // start is a clean stop right after it.
+        let stop = StopSignal::listen().map_err(|error| failed(format!("cannot wait for signals: {error}")))?;
         let running =
             taccola_broker::serve::start(config, settings).await.map_err(|error| failed(error.to_string()))?;
         let addresses = running.listeners.iter().map(|(_, address)| address.to_string());
         let listeners = addresses.zip(protocols).collect();
         announce(&Started { node_id, listeners, durability, data, took: begun.elapsed() }, json)?;
-        stop_signal().await.map_err(|error| failed(format!("cannot wait for signals: {error}")))?;
+        stop.received().await;
         running.stop().await.map_err(|error| failed(format!("the stop was not clean: {error}")))
     })
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
+/// SIGTERM and SIGINT, which end the process no more once this exists.
+struct StopSignal {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
 
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl StopSignal {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Resolves at the first of them, at once if it has come already.
+    async fn received(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Lines on standard error; `TACCOLA_LOG` sets levels as `info,taccola_log=debug`.
