@@ -17,6 +17,8 @@ impl PartitionLog {
         if context.origin == AppendOrigin::Client && batch.len() > self.config.max_message_bytes as usize {
             return Err(AppendError::TooLarge { size: batch.len(), max: self.config.max_message_bytes });
         }
+        // First of all: this may find another log end offset than the one that was believed.
+        self.ready_to_append(context.now_ms)?;
         let marker = marker_of(&header, batch);
         if header.has_producer_id()
             && let Verdict::Duplicate { base_offset, last_offset, timestamp } =
@@ -42,6 +44,7 @@ impl PartitionLog {
     /// not checked.
     pub fn append_as_is(&mut self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
         let header = self.check_batch(batch)?;
+        self.ready_to_append(now_ms)?;
         let (base, last, end) = (header.base_offset, header.last_offset(), self.log_end_offset);
         if base < end || last == i64::MAX {
             return Err(AppendError::OffsetsNotMonotonic { base, last, end });
@@ -49,7 +52,6 @@ impl PartitionLog {
         let marker = marker_of(&header, batch);
         if base > end {
             // What lies before a gap keeps its end; recovery takes a gap inside a segment for damage.
-            self.ready_to_append(now_ms)?;
             self.roll_at(base, now_ms)?;
         }
         self.write(batch, &header, marker, -1, now_ms)
@@ -81,7 +83,6 @@ impl PartitionLog {
         log_append_time_ms: i64,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        self.ready_to_append(now_ms)?;
         if self.must_roll(batch.len(), header, now_ms) {
             self.roll_at(header.base_offset, now_ms)?;
         }

@@ -572,3 +572,24 @@ fn a_batch_inside_a_damaged_value_is_not_served() {
         assert_eq!(ranges(&read(&log, 7, 1000).unwrap()), [(7, 8)]);
     }
 }
+
+#[test]
+fn an_end_that_was_believed_wrongly_is_found_out_before_offsets_are_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), LogConfig::default());
+    for i in 0..5 {
+        log.append(&mut batch(2, 10, i), at(0)).unwrap();
+    }
+    log.close(0).unwrap();
+    // A checkpoint and a snapshot that agree on a wrong offset.
+    let folder = dir.path().join("t-0");
+    let snapshot = |offset: i64| folder.join(format!("{offset:020}.snapshot"));
+    std::fs::rename(snapshot(10), snapshot(6)).unwrap();
+    let (mut log, _) = open(dir.path(), LogConfig::default(), clean(6));
+    assert_eq!(log.log_end_offset(), 6);
+    let mut sent = batch(1, 10, 9);
+    assert_eq!(log.append(&mut sent, at(0)).unwrap().base_offset, 10);
+    assert_eq!(BatchHeader::parse(&sent).unwrap().base_offset, 10);
+    assert_eq!(log.take_late_reports().len(), 1);
+    assert_eq!(all(&log), [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 10)]);
+}
