@@ -40,6 +40,11 @@ impl Outbox {
         self.len == 0
     }
 
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(crate) fn push(&mut self, frame: ReplyFrame) {
         for chunk in frame.0 {
             self.len += chunk.len();

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -26,6 +26,11 @@ use tokio::sync::watch;
 use crate::memory::{MemoryBudget, MemoryPermit, UNCOUNTED_FRAME_BYTES};
 use crate::outbox::Outbox;
 pub use crate::outbox::ReplyFrame;
+
+/// Reply bytes of one connection that wait for its socket before no further request of it is started.
+const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// A connection that was found busy when its idle time was up is looked at again no sooner than this.
+const IDLE_CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a request.
 #[derive(Debug)]
@@ -271,14 +276,20 @@ enum NextFrame {
 
 impl<S: Service> Connection<S> {
     async fn run(mut self) -> io::Result<()> {
+        // Both are made once: a timer and a registration per request would cost more than many a request.
+        let mut stop = self.stop.clone();
+        let mut stopped = std::pin::pin!(stopped(&mut stop));
+        let mut idle = std::pin::pin!(tokio::time::sleep(self.limits.idle_max));
+        let mut active_at = Instant::now();
         loop {
             let blocked = self.start_frames()?;
-            self.collect_ready();
+            let progress = self.collect_ready();
+            if blocked && progress && self.outbox.len() < OUTBOX_BYTES_MAX {
+                continue;
+            }
             if !self.outbox.is_empty() {
                 self.write_outbox().await?;
-                if !blocked {
-                    continue;
-                }
+                continue;
             }
             if self.closing && self.pending.is_empty() {
                 return Ok(());
@@ -293,13 +304,18 @@ impl<S: Service> Connection<S> {
                 Some(finished) = self.pending.next(), if !self.pending.is_empty() => self.finish(finished),
                 ready = self.stream.readable(), if reading => {
                     ready?;
+                    active_at = Instant::now();
                     self.read_available()?;
                 }
                 permit = self.memory.acquire(permit_bytes.unwrap_or(0)), if permit_bytes.is_some() => self.permit = Some(permit),
-                _ = stopped(&mut self.stop), if !self.closing => self.closing = true,
-                () = tokio::time::sleep(self.limits.idle_max), if reading && self.pending.is_empty() => {
-                    tracing::debug!(peer = %self.info.peer, "closed an idle connection");
-                    return Ok(());
+                () = &mut stopped, if !self.closing => self.closing = true,
+                () = &mut idle => {
+                    let until = active_at + self.limits.idle_max;
+                    if reading && self.pending.is_empty() && until <= Instant::now() {
+                        tracing::debug!(peer = %self.info.peer, "closed an idle connection");
+                        return Ok(());
+                    }
+                    idle.as_mut().reset(until.max(Instant::now() + IDLE_CHECK_EVERY).into());
                 }
             }
         }
@@ -309,6 +325,9 @@ impl<S: Service> Connection<S> {
     /// request waits for pending ones.
     fn start_frames(&mut self) -> io::Result<bool> {
         while !self.closing {
+            if self.outbox.len() >= OUTBOX_BYTES_MAX {
+                return Ok(true);
+            }
             let size = match self.next_frame()? {
                 NextFrame::Whole(size) => size,
                 NextFrame::Partial(_) => return Ok(false),
@@ -326,7 +345,6 @@ impl<S: Service> Connection<S> {
             self.inbox.advance(4);
             let frame = self.inbox.split_to(size).freeze();
             self.start(frame, overlaps, permit);
-            self.collect_ready();
         }
         Ok(false)
     }
@@ -352,15 +370,17 @@ impl<S: Service> Connection<S> {
         self.pending.push_back(reply);
     }
 
-    /// Moves the replies that are ready, and whose turn it is, to the outbox.
-    fn collect_ready(&mut self) {
+    /// Moves the replies that are ready, and whose turn it is, to the outbox. True when there were any.
+    fn collect_ready(&mut self) -> bool {
+        let before = self.pending.len();
         while !self.pending.is_empty() {
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             match self.pending.poll_next_unpin(&mut context) {
                 std::task::Poll::Ready(Some(finished)) => self.finish(finished),
-                _ => return,
+                _ => break,
             }
         }
+        self.pending.len() < before
     }
 
     fn finish(&mut self, finished: Finished) {

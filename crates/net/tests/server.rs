@@ -1,0 +1,160 @@
+//! The connection loop over real sockets, with a service that answers late, at once, or never.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use taccola_net::memory::MemoryBudget;
+use taccola_net::server::{Call, ConnectionCounts, ConnectionInfo, Reply, Server, ServerLimits, Service, bind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// The first byte says how: `o` overlaps and answers later the lower its second byte, `s` is serial and answers after a
+/// yield, `d` is done at once, `c` closes, `n` has no reply. The reply is the frame itself.
+struct Echo;
+
+fn framed(body: &[u8]) -> Bytes {
+    let mut out = BytesMut::from(&(body.len() as u32).to_be_bytes()[..]);
+    out.extend_from_slice(body);
+    out.freeze()
+}
+
+impl Service for Echo {
+    fn overlaps(&self, frame: &[u8]) -> bool {
+        frame.first() == Some(&b'o')
+    }
+
+    fn call(&self, _connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call {
+        let reply = Reply::Frame(framed(&frame).into());
+        match frame.first() {
+            Some(b'o') => {
+                let late = Duration::from_millis(u64::from(64 - frame[1].min(64)));
+                Call::Pending(Box::pin(async move {
+                    tokio::time::sleep(late).await;
+                    reply
+                }))
+            }
+            Some(b's') => Call::Pending(Box::pin(async move {
+                tokio::task::yield_now().await;
+                reply
+            })),
+            Some(b'n') => Call::Done(Reply::None),
+            Some(b'c') => Call::Done(Reply::Close("asked to".to_owned())),
+            _ => Call::Done(reply),
+        }
+    }
+}
+
+async fn serve(frame_bytes_max: usize, connections_per_ip_max: usize) -> (std::net::SocketAddr, watch::Sender<bool>) {
+    let listener = bind("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let limits = ServerLimits {
+        frame_bytes_max,
+        idle_max: Duration::from_secs(60),
+        connections_max: 100,
+        connections_per_ip_max,
+        send_buffer_bytes: None,
+        receive_buffer_bytes: None,
+        drain_max: Duration::from_secs(5),
+    };
+    let server = Server {
+        listener,
+        listener_name: "PLAINTEXT".into(),
+        service: Arc::new(Echo),
+        limits,
+        memory: MemoryBudget::new(1 << 20),
+        counts: Arc::new(ConnectionCounts::default()),
+        stop: stopped,
+    };
+    tokio::spawn(server.run());
+    (address, stop)
+}
+
+async fn receive(stream: &mut TcpStream) -> Vec<u8> {
+    let read = async {
+        let size = stream.read_u32().await.unwrap();
+        let mut body = vec![0; size as usize];
+        stream.read_exact(&mut body).await.unwrap();
+        body
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("a reply comes")
+}
+
+#[tokio::test]
+async fn trap_19_replies_come_in_request_order_whatever_is_ready_first() {
+    let (address, _stop) = serve(1 << 20, 10).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let kinds = [b'o', b'o', b'o', b's', b'd', b'o', b's', b's', b'n', b'd'];
+    let requests: Vec<Vec<u8>> = (0..200_u8).map(|i| vec![kinds[i as usize % kinds.len()], i, i]).collect();
+    let sent: Vec<u8> = requests.iter().flat_map(|request| framed(request).to_vec()).collect();
+    stream.write_all(&sent).await.unwrap();
+    for request in requests.iter().filter(|request| request[0] != b'n') {
+        assert_eq!(receive(&mut stream).await, *request);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_byte_by_byte_is_served() {
+    let (address, _stop) = serve(1 << 20, 10).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for byte in framed(b"dslow").iter() {
+        stream.write_all(&[*byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(receive(&mut stream).await, b"dslow");
+}
+
+#[tokio::test]
+async fn a_request_above_the_whole_memory_budget_is_served_alone() {
+    let (address, _stop) = serve(64 << 20, 10).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let body = vec![b'd'; 5 << 20];
+    let sent = framed(&body);
+    let (mut reading, mut writing) = stream.split();
+    let send = async { writing.write_all(&sent).await.unwrap() };
+    let get = async {
+        let mut got = vec![0; body.len() + 4];
+        reading.read_exact(&mut got).await.unwrap();
+        got
+    };
+    let (got, ()) = tokio::join!(get, send);
+    assert!(got[4..] == body[..]);
+}
+
+#[tokio::test]
+async fn bad_sizes_end_their_connection_and_no_other() {
+    let (address, _stop) = serve(1000, 10).await;
+    let mut good = TcpStream::connect(address).await.unwrap();
+    for size in [1001_i32, -1, i32::MIN, i32::MAX] {
+        let mut bad = TcpStream::connect(address).await.unwrap();
+        bad.write_all(&size.to_be_bytes()).await.unwrap();
+        assert_eq!(bad.read(&mut [0; 8]).await.unwrap_or(0), 0, "{size}");
+    }
+    good.write_all(&framed(b"d")).await.unwrap();
+    assert_eq!(receive(&mut good).await, b"d");
+}
+
+#[tokio::test]
+async fn a_service_closes_after_earlier_replies_are_out() {
+    let (address, _stop) = serve(1000, 10).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let sent: Vec<u8> = [&b"o\x01"[..], b"d", b"c", b"d"].iter().flat_map(|body| framed(body).to_vec()).collect();
+    stream.write_all(&sent).await.unwrap();
+    assert_eq!(receive(&mut stream).await, b"o\x01");
+    assert_eq!(receive(&mut stream).await, b"d");
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_of_an_address_are_closed() {
+    let (address, _stop) = serve(1000, 1).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(&framed(b"d")).await.unwrap();
+    receive(&mut first).await;
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert_eq!(second.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
