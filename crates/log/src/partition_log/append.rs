@@ -32,10 +32,12 @@ impl PartitionLog {
         if self.config.log_append_time && context.origin != AppendOrigin::Replay {
             log_append_time_ms = context.now_ms;
             set_max_timestamp(batch, TimestampType::LogAppendTime, context.now_ms)?;
+            header = BatchHeader::parse(batch)?;
         }
         set_base_offset(batch, self.log_end_offset);
         set_partition_leader_epoch(batch, context.leader_epoch);
-        header = BatchHeader::parse(batch)?;
+        header.base_offset = self.log_end_offset;
+        header.partition_leader_epoch = context.leader_epoch;
         self.write(batch, &header, marker, log_append_time_ms, context.now_ms)
     }
 

@@ -65,6 +65,7 @@ impl PartitionLog {
         self.write_epochs_if_dirty().map_err(|e| self.go_offline(e))?;
         let dir = std::mem::take(&mut self.dir_dirty).then(|| self.dir.clone());
         self.flush_running = true;
+        self.flush_limit = i64::MAX;
         Ok(Some(FlushPlan { files, dir, shared: Arc::clone(&self.shared), end_offset: self.log_end_offset }))
     }
 
@@ -76,8 +77,8 @@ impl PartitionLog {
             let path = self.active_segment().path(&self.dir, Kind::Log);
             return Err(self.go_offline(LogError::Io { op: "flush", path, source }));
         }
-        // A truncation while the plan ran lowered the end.
-        self.recovery_point = self.recovery_point.max(plan.end_offset.min(self.log_end_offset));
+        let flushed = plan.end_offset.min(self.log_end_offset).min(self.flush_limit);
+        self.recovery_point = self.recovery_point.max(flushed);
         self.last_flush_ms = now_ms;
         Ok(self.recovery_point)
     }

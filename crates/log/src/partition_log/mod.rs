@@ -116,6 +116,9 @@ pub struct PartitionLog {
     unsynced_snapshots: Vec<i64>,
     dir_dirty: bool,
     flush_running: bool,
+    /// What was written at or behind this offset since the running flush began is not covered by it: the log was cut back
+    /// in the meantime.
+    flush_limit: i64,
     offline: Option<Box<str>>,
     quarantined: Vec<QuarantinedRange>,
     removals: Vec<PendingRemoval>,

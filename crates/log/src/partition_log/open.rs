@@ -141,6 +141,7 @@ impl PartitionLog {
             unsynced_snapshots: Vec::new(),
             dir_dirty: false,
             flush_running: false,
+            flush_limit: i64::MAX,
             offline: None,
             quarantined: Vec::new(),
             removals: Vec::new(),

@@ -84,6 +84,7 @@ impl PartitionLog {
         self.log_start_offset = self.log_start_offset.min(end);
         self.high_watermark = self.high_watermark.min(end).max(self.log_start_offset);
         self.recovery_point = self.recovery_point.min(end);
+        self.flush_limit = self.flush_limit.min(end);
         self.epochs_mut().truncate_from_end(end);
         self.remove_snapshots(|offset| offset > end)?;
         self.truncate_txns(end)?;

@@ -593,3 +593,27 @@ fn an_end_that_was_believed_wrongly_is_found_out_before_offsets_are_given() {
     assert_eq!(log.take_late_reports().len(), 1);
     assert_eq!(all(&log), [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 10)]);
 }
+
+#[test]
+fn a_flush_outside_the_lock_covers_what_was_there_when_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    assert!(log.begin_flush().unwrap().is_none());
+    for i in 0..4 {
+        log.append(&mut batch(2, 10, i), at(0)).unwrap();
+    }
+    let plan = log.begin_flush().unwrap().unwrap();
+    assert_eq!(plan.end_offset(), 8);
+    assert!(log.begin_flush().unwrap().is_none(), "one at a time");
+    log.append(&mut batch(2, 10, 9), at(0)).unwrap();
+    let result = plan.run();
+    assert_eq!(log.end_flush(plan, result, 5).unwrap(), 8);
+    assert_eq!((log.unflushed_messages(), log.last_flush_ms()), (2, 5));
+    // What is written in place of records that were cut off while the flush ran is not flushed.
+    let plan = log.begin_flush().unwrap().unwrap();
+    log.truncate_to(4, 0).unwrap();
+    log.append(&mut batch(6, 10, 9), at(0)).unwrap();
+    let result = plan.run();
+    assert_eq!(log.end_flush(plan, result, 6).unwrap(), 4);
+    assert_eq!(log.flush(7).unwrap(), 10);
+}
