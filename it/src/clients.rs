@@ -55,3 +55,11 @@ pub fn kafka_tool(test: &str, class: &str) -> Option<Command> {
     command.args(["-Xmx256m", "-cp"]).arg(jars.join("*")).arg(class);
     Some(command)
 }
+
+/// Records per codec: `SCALE`, or few.
+pub fn scale() -> usize {
+    usize::try_from(crate::crash::number("SCALE", 2_000)).expect("a count")
+}
+
+/// The codecs of the protocol by the names that all clients use.
+pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
