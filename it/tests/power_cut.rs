@@ -8,7 +8,7 @@ use fuser::BackgroundSession;
 use taccola_it::crash::{Campaign, Machine, number, run};
 use taccola_it::ledger::Rng;
 use taccola_it::power::{Disk, Loss};
-use taccola_it::{Broker, clients};
+use taccola_it::{Broker, clients, eventually};
 
 /// A broker on a disk whose power goes with the broker.
 struct Powered {
@@ -30,7 +30,15 @@ impl Powered {
 
     fn lose(&mut self) {
         if let Some(mounted) = self.mounted.take() {
-            mounted.umount_and_join().expect("nobody uses the disk any more");
+            // Whoever serves a mount that ends within its first moments hears of an aborted connection.
+            let ended = mounted.umount_and_join();
+            let aborted = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionAborted;
+            assert!(ended.as_ref().err().is_none_or(aborted), "{ended:?}: somebody still uses the disk");
+            let at = self.broker.data_dir().display().to_string();
+            eventually("the disk to be unmounted", || {
+                let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts can be read");
+                (!mounts.contains(&at)).then_some(())
+            });
         }
         let loss = match self.rng.below(3) {
             0 => Loss::Everything,
