@@ -19,7 +19,6 @@ pub mod load;
 #[cfg(target_os = "linux")]
 pub mod power;
 pub mod requests;
-pub mod raw;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -276,7 +276,7 @@ fn check_new_name(image: &MetadataImage, name: &str, unified: &BTreeSet<String>)
     }
     validate_topic_name(name).map_err(|message| ApiError::new(ErrorCode::InvalidTopicException, message))?;
     if image.topics.by_name(name).is_some() {
-        return Err(ApiError::new(ErrorCode::TopicAlreadyExists, format!("topic '{name}' exists already")));
+        return Err(ApiError::new(ErrorCode::TopicAlreadyExists, format!("topic '{name}' already exists")));
     }
     let in_request = unify_collision_chars(name).is_some_and(|n| unified.contains(&n));
     let existing = image.topics.colliding(name);

@@ -1,8 +1,16 @@
 //! The same requests at two brokers, and what differs between their replies. One is Apache Kafka, the oracle.
 //!
-//! `differential HOST:PORT HOST:PORT [FILTER]`: Kafka first. Both must be fresh single nodes with node id 0, as they get
+//! `differential IP:PORT IP:PORT [FILTER]`: Kafka first. Both must be fresh single nodes with node id 0, as they get
 //! topics, records and configs. Cases whose name holds FILTER run; prints each difference as `-` Kafka, `+` Taccola, and
 //! fails if there is any. What must differ (ids, addresses, times, wordings) is made equal before comparing.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for tests: a failed expectation is its result"
+)]
 
 mod configs;
 mod equal;
@@ -10,13 +18,12 @@ mod records;
 mod topics;
 
 use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use taccola_it::raw::Raw;
+use taccola_it::conn::Conn;
 use taccola_wire::codec::Request;
-
-/// What a closed connection shows as.
-const NO_REPLY: &str = "no reply";
 
 /// Cases that differ on purpose: how their names begin, and why.
 const ON_PURPOSE: &[(&str, &str)] = &[
@@ -31,10 +38,9 @@ const ON_PURPOSE: &[(&str, &str)] = &[
 ];
 
 struct Differential {
-    kafka_address: String,
-    taccola_address: String,
-    kafka: Raw,
-    taccola: Raw,
+    addresses: [SocketAddr; 2],
+    kafka: Conn,
+    taccola: Conn,
     filter: String,
     cases: usize,
     differing: usize,
@@ -42,17 +48,17 @@ struct Differential {
 }
 
 impl Differential {
-    fn new(kafka_address: &str, taccola_address: &str, filter: &str) -> Self {
-        Self {
-            kafka: Raw::connect(kafka_address),
-            taccola: Raw::connect(taccola_address),
-            kafka_address: kafka_address.to_owned(),
-            taccola_address: taccola_address.to_owned(),
+    fn new(addresses: [SocketAddr; 2], filter: &str) -> io::Result<Self> {
+        let [kafka, taccola] = addresses;
+        Ok(Self {
+            addresses,
+            kafka: Conn::connect_to(kafka)?,
+            taccola: Conn::connect_to(taccola)?,
             filter: filter.to_owned(),
             cases: 0,
             differing: 0,
             on_purpose: 0,
-        }
+        })
     }
 
     /// One request at one version.
@@ -83,24 +89,26 @@ impl Differential {
         &mut self,
         case: &str,
         version: i16,
-        request: impl Fn(&Raw) -> R,
+        request: impl Fn(&mut Conn) -> R,
         equal: impl Fn(&mut R::Response),
     ) where
         R::Response: Debug,
     {
-        let show = |raw: &Raw| match raw.try_call(&request(raw), version) {
-            Ok(mut response) => {
-                equal(&mut response);
-                format!("{response:#?}")
+        let [kafka_at, taccola_at] = self.addresses;
+        let show = |conn: &mut Conn, address| {
+            let request = request(conn);
+            match conn.call(&request, version) {
+                Ok(mut response) => {
+                    equal(&mut response);
+                    format!("{response:#?}")
+                }
+                Err(_) => {
+                    *conn = Conn::connect_to(address).expect("the broker still listens");
+                    "no reply".to_owned()
+                }
             }
-            Err(_) => NO_REPLY.to_owned(),
         };
-        let (kafka, taccola) = (show(&self.kafka), show(&self.taccola));
-        // A connection that was closed by a refusal is opened again.
-        if kafka.starts_with(NO_REPLY) || taccola.starts_with(NO_REPLY) {
-            self.kafka = Raw::connect(&self.kafka_address);
-            self.taccola = Raw::connect(&self.taccola_address);
-        }
+        let (kafka, taccola) = (show(&mut self.kafka, kafka_at), show(&mut self.taccola, taccola_at));
         let name = format!("{} v{version}: {case}", R::KEY);
         if !name.contains(&self.filter) {
             return;
@@ -123,7 +131,8 @@ fn print_difference(kafka: &str, taccola: &str) {
     let (a, b): (Vec<&str>, Vec<&str>) = (kafka.lines().collect(), taccola.lines().collect());
     let start = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
     let end = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
-    let (a, b) = (&a[start..a.len() - end.min(a.len() - start)], &b[start..b.len() - end.min(b.len() - start)]);
+    let end = end.min(a.len().min(b.len()) - start);
+    let (a, b) = (&a[start..a.len() - end], &b[start..b.len() - end]);
     // Long stretches differ in a line here and there: show those lines only.
     let shown = std::cell::Cell::new(false);
     let only = |own: &[&str], other: &[&str], mark: char| {
@@ -145,11 +154,13 @@ fn print_difference(kafka: &str, taccola: &str) {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (Some(kafka), Some(taccola)) = (arguments.first(), arguments.get(1)) else {
-        eprintln!("usage: differential KAFKA_HOST:PORT TACCOLA_HOST:PORT [FILTER]");
+    let address = |at: usize| arguments.get(at).and_then(|text| text.parse::<SocketAddr>().ok());
+    let (Some(kafka), Some(taccola)) = (address(0), address(1)) else {
+        eprintln!("usage: differential KAFKA_IP:PORT TACCOLA_IP:PORT [FILTER]");
         return ExitCode::from(2);
     };
-    let mut differential = Differential::new(kafka, taccola, arguments.get(2).map_or("", String::as_str));
+    let filter = arguments.get(2).map_or("", String::as_str);
+    let mut differential = Differential::new([kafka, taccola], filter).expect("both brokers listen");
     topics::run(&mut differential);
     records::run(&mut differential);
     configs::run(&mut differential);

@@ -1,13 +1,12 @@
 //! DeleteRecords, InitProducerId, OffsetForLeaderEpoch, DescribeProducers, DescribeLogDirs.
 
-use taccola_it::raw::Raw;
+use taccola_it::requests::produce_request;
 use taccola_wire::batch::{BatchBuilder, Compression};
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use taccola_wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use taccola_wire::messages::describe_producers_request::TopicRequest;
 use taccola_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
-use taccola_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use taccola_wire::messages::*;
 
 use crate::Differential;
@@ -52,18 +51,7 @@ fn prepare(d: &mut Differential) {
         for n in 0..10_i64 {
             batch.append(1_600_000_000_000 + n, Some(b"key"), Some(b"value"), &[]);
         }
-        let records = batch.build().expect("a batch");
-        let partition = PartitionProduceData { index: 0, records: Some(records) };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 30_000,
-            topic_data: vec![TopicProduceData {
-                name: name.to_owned(),
-                partition_data: vec![partition],
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
+        let request = produce_request(-1, name, 0, batch.build().expect("a batch"));
         d.at("prepare", 9, &request, |_| {});
     }
 }
@@ -79,8 +67,8 @@ fn init_producer_id(d: &mut Differential) {
     let rows = |response: &mut InitProducerIdResponse| response.producer_id = response.producer_id.min(0);
     // Kafka fetches its first block behind the first request, which it refuses.
     let loading = taccola_wire::error::ErrorCode::CoordinatorLoadInProgress.code();
-    let ready = |raw: &Raw| raw.call(&request(None, -1, -1), 4).error_code != loading;
-    taccola_it::eventually("producer ids", || ready(&d.kafka).then_some(()));
+    let first = request(None, -1, -1);
+    taccola_it::eventually("producer ids", || (d.kafka.ask(&first, 4).error_code != loading).then_some(()));
     d.all("new", 0..=5, &request(None, -1, -1), rows);
     d.all("known id and epoch", 3..=5, &request(None, 4_000_000, 3), rows);
     d.all("id alone", 3..=5, &request(None, 4_000_000, -1), rows);
@@ -112,7 +100,9 @@ fn describe_producers(d: &mut Differential) {
 }
 
 fn offset_for_leader_epoch(d: &mut Differential) {
-    let request = |topics: &[(&str, &[(i32, i32, i32)])]| OffsetForLeaderEpochRequest {
+    // Partition, the client's view of the leader epoch, the epoch that is asked for.
+    type Asked<'a> = (&'a str, &'a [(i32, i32, i32)]);
+    let request = |topics: &[Asked<'_>]| OffsetForLeaderEpochRequest {
         replica_id: -1,
         topics: topics
             .iter()

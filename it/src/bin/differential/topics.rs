@@ -1,7 +1,7 @@
 //! CreateTopics, CreatePartitions, Metadata, DescribeTopicPartitions, DescribeCluster, DeleteTopics.
 
 use taccola_base::Uuid;
-use taccola_it::raw::Raw;
+use taccola_it::conn::Conn;
 use taccola_wire::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use taccola_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
 use taccola_wire::messages::delete_topics_request::DeleteTopicState;
@@ -268,10 +268,10 @@ fn describe_cluster(d: &mut Differential) {
 }
 
 /// A broker's id of a topic.
-fn topic_id(raw: &Raw, name: &str) -> Uuid {
+fn topic_id(conn: &mut Conn, name: &str) -> Uuid {
     let topic = MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() };
     let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
-    raw.call(&request, 12).topics.first().map_or(Uuid::ZERO, |topic| topic.topic_id)
+    conn.ask(&request, 12).topics.first().map_or(Uuid::ZERO, |topic| topic.topic_id)
 }
 
 fn delete(d: &mut Differential) {
@@ -312,16 +312,16 @@ fn delete(d: &mut Differential) {
     for (case, topics) in cases {
         d.at(case, 6, &request(topics), rows);
     }
-    let both = |raw: &Raw| {
-        let id = topic_id(raw, "d-create-6");
+    let both = |conn: &mut Conn| {
+        let id = topic_id(conn, "d-create-6");
         request(vec![state(Some("d-create-6"), Uuid::ZERO), state(None, id)])
     };
     d.per_broker("the same by name and by id", 6, both, rows);
-    let twice = |raw: &Raw| {
-        let id = topic_id(raw, "d-create-6");
+    let twice = |conn: &mut Conn| {
+        let id = topic_id(conn, "d-create-6");
         request(vec![state(None, id), state(None, id)])
     };
     d.per_broker("id twice", 6, twice, rows);
-    d.per_broker("by id", 6, |raw| request(vec![state(None, topic_id(raw, "d-create-6"))]), rows);
+    d.per_broker("by id", 6, |conn| request(vec![state(None, topic_id(conn, "d-create-6"))]), rows);
     d.at("by name", 6, &request(vec![state(Some("d-create-7"), Uuid::ZERO)]), rows);
 }
