@@ -2,7 +2,7 @@
 //! little and both brokers get the same bytes. Produce v9 and Fetch v12, which both brokers know and which name topics.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use taccola_wire::batch::{BatchBuilder, Compression, batches};
@@ -18,6 +18,8 @@ const TOPIC: &str = "bench";
 const PRODUCE_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 12;
 const CREATE_TOPICS_VERSION: i16 = 7;
+/// Longest wait for a new partition's leader.
+const LED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Batches sent as fast as they are acknowledged, several requests in flight per connection.
 #[derive(Clone)]
@@ -116,9 +118,26 @@ pub(crate) async fn create_topic(address: &str, partitions: i32) -> Result<(), S
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
     let mut connection = Connection::open(address).await?;
     let response = connection.call(CREATE_TOPICS_VERSION, &request).await?;
-    match response.topics.iter().find(|topic| topic.error_code != 0) {
-        None => Ok(()),
-        Some(topic) => Err(format!("CreateTopics: error {}", topic.error_code)),
+    if let Some(topic) = response.topics.iter().find(|topic| topic.error_code != 0) {
+        return Err(format!("CreateTopics: error {}", topic.error_code));
+    }
+    for partition in 0..partitions {
+        led(&mut connection, partition).await?;
+    }
+    Ok(())
+}
+
+/// Produces to a partition until its leader takes it: Kafka answers CreateTopics before its partitions can be written.
+async fn led(connection: &mut Connection, partition: i32) -> Result<(), String> {
+    let frame = produce_frame(partition, batch(100, 1).0)?;
+    let until = Instant::now() + LED_WITHIN;
+    loop {
+        connection.send(&frame).await?;
+        match check_produced(connection.receive().await?) {
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Ok(()) => return Ok(()),
+        }
     }
 }
 
@@ -200,7 +219,7 @@ pub(crate) async fn closed_loop(address: &str, shape: &ClosedLoop, cpu: Cpu<'_>)
         producers.push((Connection::open(address).await?, produce_frame(partition, records.clone())?));
     }
     let (before, started) = (cpu(), Instant::now());
-    let until = started + std::time::Duration::from_secs(shape.seconds);
+    let until = started + Duration::from_secs(shape.seconds);
     let local = tokio::task::LocalSet::new();
     let tasks: Vec<_> = producers
         .into_iter()
