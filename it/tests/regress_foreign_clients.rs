@@ -14,7 +14,7 @@ fn bytes_behind_a_request_are_ignored() {
     let mut conn = Conn::connect(broker.port).expect("the broker accepts");
     new_topic(&mut conn, "there", 1, &[]);
     for version in 9..=13 {
-        let null_array_as_count: &[u8] = if version <= 10 { &[0, 0, 0, 0, 1, 0, 0, 0, 0] } else { &[0, 0, 0, 0, 1, 0, 0] };
+        let null_array_as_count: &[u8] = if version <= 10 { &[0, 0, 0, 0, 1, 0, 0, 0] } else { &[0, 0, 0, 0, 1, 0, 0] };
         let id = conn.send_body(ApiKey::Metadata, version, null_array_as_count).expect("sent");
         let reply: MetadataResponse = conn.reply(ApiKey::Metadata, version, id).expect("an answer");
         let names: Vec<_> = reply.topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
