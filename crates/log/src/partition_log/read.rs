@@ -177,7 +177,8 @@ impl ReadSlice {
                         self.check_before_gap(run, previous, header.base_offset)?;
                     }
                     let indexed = position == start && entry.is_some();
-                    let place_is_sure = indexed || header.base_offset == bounds.offset_min;
+                    let follows = header.base_offset == bounds.offset_min && damaged_from.is_none();
+                    let place_is_sure = indexed || follows;
                     let bytes = window.slice(at.min(window.len())..);
                     return Ok(Search::Found(Found { header, position, bytes, place_is_sure }));
                 }
@@ -305,7 +306,9 @@ impl ReadSlice {
         }
     }
 
+    /// The next valid batch behind the damaged one at `damaged`, which held `bounds.offset_min` at least.
     fn next_valid(&self, run: &Run, damaged: u64, bounds: Bounds) -> Result<Option<(u64, Offset)>, ReadError> {
+        let bounds = Bounds { offset_min: bounds.offset_min.saturating_add(1), ..bounds };
         match resync(&*run.file, damaged, run.end_position, bounds).map_err(|e| self.io_error(e))? {
             Resync::Found { position, base_offset } => Ok(Some((position, base_offset))),
             Resync::Nothing | Resync::GaveUp => Ok(None),

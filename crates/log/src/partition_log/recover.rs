@@ -30,6 +30,8 @@ struct Scan<'r> {
     /// Last offsets in the segment are below this.
     limit: Offset,
     bytes_since_index: u64,
+    /// Nothing before the batch that comes next vouches for its base offset.
+    after_damage: bool,
     report: &'r mut RecoveryReport,
 }
 
@@ -214,11 +216,11 @@ impl PartitionLog {
         let end = self.segments.get(index).map_or(0, |segment| segment.size);
         let mut scanner = Scanner::new(&*file, start.position, end);
         let mut bounds = Bounds { offset_min: start.offset, offset_end: limit };
-        let mut scan = Scan { synced_to, is_last, limit, bytes_since_index: 0, report };
+        let mut scan = Scan { synced_to, is_last, limit, bytes_since_index: 0, after_damage: false, report };
         loop {
             let step = scanner.peek_checked(bounds).map_err(io_error)?;
             let step = match step {
-                Step::Batch(header) => self.judge_gap(&mut scanner, header, bounds, is_last).map_err(io_error)?,
+                Step::Batch(header) => self.judge_gap(&mut scanner, header, bounds, &mut scan).map_err(io_error)?,
                 other => other,
             };
             match step {
@@ -258,9 +260,10 @@ impl PartitionLog {
         scanner: &mut Scanner<'_>,
         header: BatchHeader,
         bounds: Bounds,
-        is_last: bool,
+        scan: &mut Scan<'_>,
     ) -> std::io::Result<Step> {
-        if header.base_offset == bounds.offset_min {
+        let after_damage = std::mem::take(&mut scan.after_damage);
+        if header.base_offset == bounds.offset_min && !after_damage {
             return Ok(Step::Batch(header));
         }
         let here = scanner.position();
@@ -269,7 +272,7 @@ impl PartitionLog {
         scanner.seek(here);
         let contradicted = match behind? {
             Step::Batch(behind) => behind.base_offset < header.next_offset(),
-            Step::End => is_last && !self.config.cleanup_compact,
+            Step::End => scan.is_last && !after_damage && !self.config.cleanup_compact,
             Step::Bad(_) => false,
         };
         if !contradicted {
@@ -347,10 +350,13 @@ impl PartitionLog {
         let path = self.segments.get(index).map(|segment| segment.path(&self.dir, Kind::Log)).unwrap_or_default();
         let io_error = |e| LogError::io("read", &path, e);
         let expected = bounds.offset_min;
-        let behind = resync(file, position, end, *bounds).map_err(io_error)?;
+        // Whatever was there held an offset: a batch behind it that claims the same one is damaged itself.
+        let later = Bounds { offset_min: expected.saturating_add(1), ..*bounds };
+        let behind = resync(file, position, end, later).map_err(io_error)?;
         if let Resync::Found { position: found, base_offset } = behind {
             self.quarantine(index, position..found, expected..base_offset, reason, scan);
             bounds.offset_min = base_offset;
+            scan.after_damage = true;
             return Ok(Some(found));
         }
         let anything = Bounds { offset_min: i64::MIN, offset_end: i64::MAX };
