@@ -2,6 +2,10 @@
 //! Answers to Kafka's `ProducerStateManager`, `ProducerStateEntry`, `ProducerAppendInfo` (KIP-98, KIP-360, KIP-890) and
 //! to the snapshot file (`ProducerSnapshot.json`: version i16 = 1, CRC-32C of what follows it, entries).
 //!
+//! Kafka's snapshot keeps the last batch of a producer only, so that a retry of an older one is out of order after a
+//! restart, and the client, giving up that sequence, writes its records twice. Ours has one entry per remembered batch,
+//! oldest first. Kafka's reader lets a later entry of a producer replace an earlier one and thus reads what it always read.
+//!
 //! Pure: [`ProducerState::check`] judges a batch before it is written, [`ProducerState::update`] notes it afterwards.
 //! INVARIANT: `ongoing` holds exactly the producers whose `txn_first_offset` is set, by that offset.
 //! LIMIT: [`PRODUCER_IDS_PER_PARTITION_MAX`]; beyond, the longest idle ones without a transaction are forgotten.
@@ -84,6 +88,16 @@ impl ProducerEntry {
             *place = batch;
             self.count += 1;
         }
+    }
+
+    /// Makes the batches of an entry that stands before this one in a snapshot the older ones of this.
+    fn put_behind(&mut self, older: &Self) {
+        if older.producer_epoch != self.producer_epoch {
+            return;
+        }
+        let own = *self;
+        (self.batches, self.count) = (older.batches, older.count);
+        own.batches().iter().for_each(|batch| self.push(*batch));
     }
 
     fn duplicate_of(&self, header: &BatchHeader) -> Option<&BatchMeta> {
@@ -303,22 +317,22 @@ impl ProducerState {
     // -- snapshot ----------------------------------------------------------------------------------------------------
 
     pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(10 + self.producers.len() * SNAPSHOT_ENTRY_BYTES);
+        let entries: usize = self.producers.values().map(|entry| entry.batches().len().max(1)).sum();
+        let mut out = Vec::with_capacity(10 + entries * SNAPSHOT_ENTRY_BYTES);
         out.extend_from_slice(&SNAPSHOT_VERSION.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&(self.producers.len() as u32).to_be_bytes());
+        out.extend_from_slice(&(entries as u32).to_be_bytes());
         let mut ids: Vec<_> = self.producers.iter().collect();
         ids.sort_unstable_by_key(|(id, _)| **id);
         for (id, entry) in ids {
-            let last = entry.batches().last();
-            out.extend_from_slice(&id.to_be_bytes());
-            out.extend_from_slice(&entry.producer_epoch.to_be_bytes());
-            out.extend_from_slice(&entry.last_sequence().to_be_bytes());
-            out.extend_from_slice(&last.map_or(-1, |batch| batch.last_offset).to_be_bytes());
-            out.extend_from_slice(&last.map_or(0, |batch| batch.offset_delta).to_be_bytes());
-            out.extend_from_slice(&entry.last_timestamp.to_be_bytes());
-            out.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
-            out.extend_from_slice(&entry.txn_first_offset.unwrap_or(-1).to_be_bytes());
+            let (older, last) = match entry.batches().split_last() {
+                Some((last, older)) => (older, Some(last)),
+                None => (&[][..], None),
+            };
+            for batch in older {
+                encode_entry(&mut out, *id, entry, Some(batch), (batch.timestamp, None));
+            }
+            encode_entry(&mut out, *id, entry, last, (entry.last_timestamp, entry.txn_first_offset));
         }
         let crc = crc_fast::crc32_iscsi(out.get(CRC_COVERS_FROM..).unwrap_or_default());
         if let Some(place) = out.get_mut(2..CRC_COVERS_FROM) {
@@ -344,15 +358,15 @@ impl ProducerState {
         }
         let mut state = Self::default();
         for entry in entries.chunks_exact(SNAPSHOT_ENTRY_BYTES) {
-            let (id, entry) = decode_entry(entry).ok_or("too short")?;
-            if is_expired(&entry, now_ms, expiration_ms) {
-                continue;
-            }
-            if let Some(first) = entry.txn_first_offset {
-                state.ongoing.insert(first, id);
+            let (id, mut entry) = decode_entry(entry).ok_or("too short")?;
+            if let Some(older) = state.producers.remove(&id) {
+                entry.put_behind(&older);
             }
             state.producers.insert(id, entry);
         }
+        state.producers.retain(|_, entry| !is_expired(entry, now_ms, expiration_ms));
+        let open = state.producers.iter().filter_map(|(id, entry)| Some((entry.txn_first_offset?, *id)));
+        state.ongoing = open.collect();
         Ok(state)
     }
 }
@@ -364,6 +378,23 @@ pub fn parse_snapshot(bytes: &[u8]) -> Result<usize, String> {
 
 fn is_expired(entry: &ProducerEntry, now_ms: i64, expiration_ms: i64) -> bool {
     entry.txn_first_offset.is_none() && now_ms.saturating_sub(entry.last_timestamp) >= expiration_ms
+}
+
+fn encode_entry(
+    out: &mut Vec<u8>,
+    id: i64,
+    entry: &ProducerEntry,
+    batch: Option<&BatchMeta>,
+    (timestamp, txn_first_offset): (i64, Option<i64>),
+) {
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(&entry.producer_epoch.to_be_bytes());
+    out.extend_from_slice(&batch.map_or(NO_SEQUENCE, |batch| batch.last_sequence).to_be_bytes());
+    out.extend_from_slice(&batch.map_or(-1, |batch| batch.last_offset).to_be_bytes());
+    out.extend_from_slice(&batch.map_or(0, |batch| batch.offset_delta).to_be_bytes());
+    out.extend_from_slice(&timestamp.to_be_bytes());
+    out.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
+    out.extend_from_slice(&txn_first_offset.unwrap_or(-1).to_be_bytes());
 }
 
 fn decode_entry(bytes: &[u8]) -> Option<(i64, ProducerEntry)> {

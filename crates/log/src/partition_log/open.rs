@@ -24,8 +24,8 @@ use crate::scan::{Bounds, Scanner, Step};
 use crate::segment::{Kind, Segment, segment_path};
 use crate::shared::LogShared;
 
-/// Larger producer snapshots are not read: twice what the limit of producers can fill.
-pub(super) const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Larger producer snapshots are not read: more than the limit of producers, each with five batches, can fill.
+pub(super) const SNAPSHOT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const QUARANTINE_FILE: &str = "taccola.quarantine";
 const QUARANTINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Ranges named in the file; more damage than this is still kept on disk, and found again by whoever reads it.

@@ -103,9 +103,11 @@ fn clean_stop_and_start_reads_nothing_and_loses_nothing() {
     assert_eq!(shared.open_handles(), 0, "a clean start opens no segment");
     assert_eq!((log.log_end_offset(), log.recovery_point()), (40, 40));
     assert_eq!(all(&log), ranges_before);
-    // The producer is known: a repeated batch is a duplicate, a gap is refused.
-    let again = log.append(&mut producer_batch(2, 5, 0, 38, false), at(0)).unwrap();
-    assert_eq!((again.base_offset, again.duplicate), (38, true));
+    // The producer is known with its last five batches: each of them is a duplicate, a gap is refused.
+    for sequence in [30, 32, 34, 36, 38] {
+        let again = log.append(&mut producer_batch(2, 5, 0, sequence, false), at(0)).unwrap();
+        assert_eq!((again.base_offset, again.duplicate), (i64::from(sequence), true));
+    }
     assert!(matches!(
         log.append(&mut producer_batch(1, 5, 0, 50, false), at(0)),
         Err(AppendError::OutOfOrderSequence { .. })
