@@ -4,13 +4,13 @@
 //! Life of a journal: [`open`] gives a [`Recovery`]; the caller applies its frames to the logs, syncs these and calls
 //! [`Recovery::start`]; the [`Journal`] is split into [`Staging`] (producers, under a short lock), [`JournalWriter`] (the
 //! flusher, no lock) and [`JournalTail`] (the checkpointer); at the end everything is released and
-//! [`JournalWriter::close_clean`] marks the file empty. [`GroupCommit`] puts staging and a running flush together.
+//! [`JournalWriter::close_clean`] marks the file empty. Group commit, which puts many entries into one frame, is the caller's.
 //!
 //! What the caller owes:
 //! - Records are appended to their segment (page cache) *before* they are staged, and staged in offset order, that is
 //!   under the partition's lock.
-//! - Above what a partition's segments have synced, the journal holds every record: appends that wait for no flush are
-//!   staged as well. Otherwise a power cut would leave a gap below a record that was acknowledged.
+//! - Above what a partition's segments have synced, the journal holds every record that was promised to be durable. Records
+//!   between them that were not (acks=1) may be missing after a power cut: replay then leaves a gap in the offsets.
 //! - A log that is cut back stages [`EntryKind::Truncate`]; replay applies entries in order, each at its offsets.
 //! - [`raise_marker`] before the first frame, [`lower_marker`] after the clean close.
 //!
@@ -24,7 +24,6 @@ mod device;
 mod device_linux;
 mod error;
 mod format;
-mod group_commit;
 mod marker;
 mod recovery;
 mod ring;
@@ -40,7 +39,6 @@ use taccola_base::Uuid;
 pub use device::{JournalDevice, WriteMode};
 pub use error::JournalError;
 pub use format::{BLOCK, EntryHeader, EntryKind, JournalEntry};
-pub use group_commit::{CommitError, Durable, GroupCommit, Ticket};
 pub use marker::{MARKER_DIR, lower_marker, marker_raised, raise_marker};
 pub use recovery::{Journal, JournalDamage, Recovery, ReplayedFrame};
 pub use staging::{StageError, Staged, StagedFrame, Staging};

@@ -3,7 +3,6 @@
 mod crash;
 mod damage;
 mod files;
-mod group;
 mod sim_disk;
 
 use taccola_base::Uuid;
