@@ -354,3 +354,126 @@ impl Future for DurableWait<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::BytesMut;
+    use taccola_base::config::{ServerConfig, Settings};
+    use taccola_base::{TopicPartition, Uuid};
+    use taccola_log::journal::{self, Journal, JournalConfig, JournalIdentity};
+    use taccola_log::{AppendOrigin, LogShared, PartitionLog};
+    use taccola_wire::batch::{BatchBuilder, Compression};
+
+    use super::*;
+    use crate::partition::{Durability, Leadership};
+    use crate::topic_config::TopicConfig;
+
+    const PARTITIONS: usize = 4;
+    const FRAME_BYTES_MAX: usize = 256 * 1024;
+    const RECORD_BYTES: [usize; 4] = [10, 5_000, 120_000, 400_000];
+
+    fn open(dir: &Path) -> journal::Recovery {
+        let config = JournalConfig::in_log_dir(dir).size_bytes(2 << 20).frame_bytes_max(FRAME_BYTES_MAX);
+        let identity = JournalIdentity { cluster_id: "c".into(), node_id: 0, directory_id: Uuid::from_u128(1 << 90) };
+        journal::open(config, identity).unwrap()
+    }
+
+    fn start(dir: &Path) -> (Arc<JournalRuntime>, Vec<Arc<Partition>>) {
+        let Journal { staging, writer } = open(dir).start(Uuid::from_u128(1 << 100)).unwrap();
+        let journal = Arc::new(JournalRuntime::new(staging, writer, Box::new(|reason| panic!("{reason}"))));
+        let settings: Settings =
+            [("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", "unused")].into_iter().collect();
+        let mut values = ServerConfig::load(&settings).unwrap().config.log;
+        values.max_message_bytes = 10 << 20;
+        let config = TopicConfig::new(values, 86_400_000);
+        let partitions = (0..PARTITIONS as i32).map(|index| {
+            let (at, id) = (TopicPartition::new("t", index), Uuid::from_u128((1 << 80) + index as u128));
+            let log = PartitionLog::create(dir, at, Some(id), config.log.clone(), LogShared::new(16)).unwrap();
+            let leadership = Leadership { leader_id: 0, leader_epoch: 0, isr_len: 1 };
+            Partition::new(log, id, 0, leadership, config.clone())
+        });
+        (journal, partitions.collect())
+    }
+
+    fn batch(bytes: usize) -> BytesMut {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.append(1, None, Some(&vec![7; bytes]), &[]);
+        BytesMut::from(builder.build().unwrap().as_ref())
+    }
+
+    /// Batches of all sizes (several frames' worth, and one that no frame holds) from many tasks: each is visible and
+    /// durable when its wait ends, over several laps of the ring.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_acknowledged_batch_is_visible_and_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, partitions) = start(dir.path());
+        let tasks: Vec<_> = (0..8)
+            .map(|task: usize| {
+                let (journal, partitions) = (journal.clone(), partitions.clone());
+                tokio::spawn(async move {
+                    for round in 0..24 {
+                        let partition = &partitions[(task + round) % PARTITIONS];
+                        let mut batch = batch(RECORD_BYTES[(task * 7 + round) % RECORD_BYTES.len()]);
+                        let appended =
+                            partition.append(&journal, &mut batch, AppendOrigin::Client, Durability::Disk, 1).unwrap();
+                        journal.wait_for(appended.ticket.unwrap(), Duration::from_secs(60)).await.unwrap();
+                        let (high_watermark, _, _) = partition.offsets().unwrap();
+                        assert!(high_watermark > appended.last_offset);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let ends: Vec<i64> = partitions.iter().map(|p| p.with_log(|log| log.log_end_offset()).unwrap()).collect();
+        let synced: Vec<i64> = partitions.iter().map(|p| p.with_log(|log| log.recovery_point()).unwrap()).collect();
+        assert_eq!(ends.iter().sum::<i64>(), 8 * 24);
+        drop(journal);
+        let mut recovery = open(dir.path());
+        assert!(recovery.damage().is_none());
+        let mut next = synced;
+        while let Some(frame) = recovery.next_frame().unwrap() {
+            for entry in frame.entries {
+                let next = &mut next[entry.partition as usize];
+                assert!(entry.base_offset <= *next, "a gap in the journal at {}", entry.base_offset);
+                *next = (*next).max(entry.next_offset);
+            }
+        }
+        assert_eq!(next, ends, "what the segments have not synced is in the journal");
+    }
+
+    #[tokio::test]
+    async fn page_cache_appends_are_visible_at_once_but_never_past_an_undurable_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, partitions) = start(dir.path());
+        let append = |durability| {
+            partitions[0].append(&journal, &mut batch(10), AppendOrigin::Client, durability, 1).unwrap().ticket
+        };
+        let visible = || partitions[0].offsets().unwrap().0;
+        assert!(append(Durability::PageCache).is_none());
+        assert_eq!(visible(), 1);
+        let ticket = append(Durability::Disk).unwrap();
+        assert!(append(Durability::PageCache).is_none());
+        assert_eq!(visible(), 1, "the second batch is not on disk, so the third is hidden behind it");
+        journal.wait_for(ticket, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(visible(), 3);
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nobody_is_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let Journal { staging, writer } = open(dir.path()).start(Uuid::from_u128(1 << 100)).unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = told.clone();
+        let journal = JournalRuntime::new(staging, writer, Box::new(move |reason| tell.lock().push(reason.to_owned())));
+        journal.fail("EIO");
+        journal.fail("again");
+        assert_eq!(*told.lock(), ["EIO"]);
+        assert!(journal.check_healthy().is_err());
+        let waited = journal.wait_for(Ticket(1), Duration::from_secs(60)).await;
+        assert!(matches!(waited, Err(JournalWaitError::Failed(_))));
+    }
+}
