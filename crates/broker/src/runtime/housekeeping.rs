@@ -23,6 +23,10 @@ pub async fn run(broker: Arc<Broker>) {
     let mut recovery_points = interval(log_manager.flush_offset_checkpoint_interval);
     let mut high_watermarks = interval(log_manager.high_watermark_checkpoint_interval);
     let mut flush = interval(log_manager.flush_scheduler_interval.unwrap_or(Duration::from_secs(86_400)));
+    let mut log_starts = interval(log_manager.flush_start_offset_checkpoint_interval);
+    let mut producers = interval(log_manager.producer_id_expiration_check_interval);
+    let snapshot_every = broker.config.controller.snapshot_max_interval;
+    let mut snapshots = interval(snapshot_every.unwrap_or(Duration::from_secs(86_400)));
     let mut deadlines = interval(DEADLINES_EVERY);
     let mut stopping = std::pin::pin!(broker.stopping());
     loop {
@@ -32,6 +36,9 @@ pub async fn run(broker: Arc<Broker>) {
             _ = recovery_points.tick() => blocking(&broker, checkpoint).await,
             _ = high_watermarks.tick() => blocking(&broker, checkpoint_high_watermarks).await,
             _ = flush.tick() => blocking(&broker, flush_by_time).await,
+            _ = log_starts.tick() => blocking(&broker, checkpoint_log_start_offsets).await,
+            _ = producers.tick() => blocking(&broker, expire_producers).await,
+            _ = snapshots.tick(), if snapshot_every.is_some() => broker.metadata.lock().await.snapshot_if_changed(),
             _ = deadlines.tick() => broker.journal.wake_expired(),
         }
     }
@@ -56,7 +63,6 @@ fn apply_retention(broker: &Broker) {
     let now_ms = clock::now_ms();
     for partition in broker.partitions.all() {
         let outcome = partition.with_log(|log| {
-            log.expire_producers(now_ms);
             let outcome = log.apply_retention(now_ms);
             log.purge(now_ms);
             outcome
@@ -75,6 +81,18 @@ fn apply_retention(broker: &Broker) {
         }
     }
     broker.purge_deleted_dirs(broker.config.log.file_delete_delay_ms);
+}
+
+/// A failure is logged where it happens; the next round tries again.
+fn checkpoint_log_start_offsets(broker: &Broker) {
+    write_log_start_offsets(broker);
+}
+
+fn expire_producers(broker: &Broker) {
+    let now_ms = clock::now_ms();
+    for partition in broker.partitions.all() {
+        partition.with_log(|log| log.expire_producers(now_ms));
+    }
 }
 
 /// `flush.ms` and `flush.messages` of acks that did not wait for the disk.

@@ -171,6 +171,13 @@ impl MetadataLog {
         Ok(())
     }
 
+    /// A snapshot by time, unless nothing was written since the last one.
+    pub fn snapshot_if_changed(&mut self) {
+        if self.bytes_since_snapshot > 0 {
+            self.snapshot();
+        }
+    }
+
     /// Writes a snapshot of the image and removes older ones. Failing to is told and tried again later: the log has it all.
     pub fn snapshot(&mut self) {
         let image = self.loader.image();

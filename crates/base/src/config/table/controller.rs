@@ -67,9 +67,9 @@ pub(super) static KEYS: &[ConfigKey] = &[
     key("metadata.max.idle.interval.ms").int(500).ms().min(0).low().accepted()
         .doc("How often the active controller writes a record that does nothing when there is nothing to write; 0: \
              never."),
-    key("metadata.max.retention.bytes").long(104_857_600).bytes().high().implemented()
+    key("metadata.max.retention.bytes").long(104_857_600).bytes().high().accepted()
         .doc("Bytes of metadata log and snapshots that are kept."),
-    key("metadata.max.retention.ms").long(604_800_000).ms().high().implemented()
+    key("metadata.max.retention.ms").long(604_800_000).ms().high().accepted()
         .doc("Time that metadata log and snapshots are kept."),
     key("node.id").of(Int).required().min(0).high().implemented()
         .doc("Number of this node in its cluster; 1 when not set."),

@@ -70,7 +70,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Log bytes between two entries of the offset index, unless the topic says otherwise."),
     key("log.index.size.max.bytes").int(10_485_760).bytes().min(4).medium().cluster_wide().implemented()
         .doc("Size at which an index file is full and its segment rolls, unless the topic says otherwise."),
-    key("log.initial.task.delay.ms").long(30_000).ms().min(0).low().internal().implemented()
+    key("log.initial.task.delay.ms").long(30_000).ms().min(0).low().internal().accepted()
         .doc("How long after the start the periodic work on logs begins."),
     key("log.local.retention.bytes").long(-2).bytes().min(-2).medium().cluster_wide().accepted()
         .doc("Bytes kept on the local disk by tiered topics, unless the topic says otherwise; -2: as \
@@ -116,7 +116,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("In-sync replicas without which acks=all is refused, unless the topic says otherwise."),
     key("num.partitions").int(1).min(1).medium().implemented()
         .doc("Partitions of topics that are created without a number."),
-    key("num.recovery.threads.per.data.dir").int(2).min(1).high().cluster_wide().implemented()
+    key("num.recovery.threads.per.data.dir").int(2).min(1).high().cluster_wide().accepted()
         .doc("Logs of one directory that are recovered at the same time at start."),
     key("num.replica.alter.log.dirs.threads").of(Int).high().accepted()
         .doc("Threads that move replicas between log directories; unset: as many as directories."),
