@@ -20,7 +20,8 @@ impl Broker {
             return;
         }
         let request = CreateTopicsRequest { topics, timeout_ms: 30_000, ..Default::default() };
-        let created = self.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
+        let created =
+            self.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
         match created {
             Ok(response) => {
                 for topic in response.topics.iter().filter(|t| t.error_code != ErrorCode::None.code()) {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use taccola_base::config::{AcksDurability, ConfigMap, ServerConfig, Settings};
 use taccola_base::Uuid;
+use taccola_base::config::{AcksDurability, ConfigMap, ServerConfig, Settings};
 use taccola_coord::GroupConfig;
 use taccola_log::{LogShared, log_dir};
 use taccola_meta::controller::{Controller, Outcome};
-use taccola_meta::{MetadataImage, VersionedRecord};
 use taccola_meta::image::config::ConfigResource;
+use taccola_meta::{MetadataImage, VersionedRecord};
 use taccola_net::server::ConnectionInfo;
 use taccola_wire::error::ErrorCode;
 use tokio::sync::watch;
@@ -93,7 +93,8 @@ impl Broker {
 
     /// Takes over broker settings from the image's config records. What is not usable there is told and does not count.
     pub(crate) fn load_dynamic_config(&self, image: &MetadataImage) {
-        let of = |resource: ConfigResource| image.configs.of(&resource).map(|map| ConfigMap::clone(map)).unwrap_or_default();
+        let of =
+            |resource: ConfigResource| image.configs.of(&resource).map(|map| ConfigMap::clone(map)).unwrap_or_default();
         let (for_all, own) = (of(ConfigResource::default_broker()), of(ConfigResource::broker(self.node_id)));
         match ServerConfig::load_with(&self.settings, &for_all, &own) {
             Ok(loaded) => {

@@ -49,7 +49,8 @@ impl PartitionTable {
         let mut inner = self.inner.write();
         let name = partition.topic_partition.topic.clone();
         inner.names.insert(partition.topic_id, name.clone());
-        let topic = inner.topics.entry(name).or_insert_with(|| Topic { id: partition.topic_id, partitions: Vec::new() });
+        let topic =
+            inner.topics.entry(name).or_insert_with(|| Topic { id: partition.topic_id, partitions: Vec::new() });
         if topic.partitions.len() <= index {
             topic.partitions.resize(index + 1, None);
         }

@@ -173,7 +173,8 @@ impl<S: Service> Server<S> {
             }
         }
         drop(self.listener);
-        let drained = tokio::time::timeout(self.limits.drain_max, async { while connections.join_next().await.is_some() {} });
+        let drained =
+            tokio::time::timeout(self.limits.drain_max, async { while connections.join_next().await.is_some() {} });
         if drained.await.is_err() {
             tracing::warn!(open = connections.len(), "connections were cut off at the end of the drain time");
         }
@@ -454,9 +455,9 @@ impl<S: Service> Connection<S> {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.outbox.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::time::timeout(self.limits.idle_max, self.stream.writable())
-                        .await
-                        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies"))??;
+                    tokio::time::timeout(self.limits.idle_max, self.stream.writable()).await.map_err(|_| {
+                        io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies")
+                    })??;
                 }
                 Err(error) => return Err(error),
             }

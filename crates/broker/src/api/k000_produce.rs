@@ -194,12 +194,17 @@ fn add_current_leaders(broker: &Broker, context: &RequestContext, response: &mut
     let not_leader = [ErrorCode::NotLeaderOrFollower.code(), ErrorCode::FencedLeaderEpoch.code()];
     let mut leaders = Vec::new();
     for topic in &mut response.responses {
-        let name = if topic.name.is_empty() { broker.partitions.topic_name(&topic.topic_id) } else { Some(topic.name.as_str().into()) };
+        let name = if topic.name.is_empty() {
+            broker.partitions.topic_name(&topic.topic_id)
+        } else {
+            Some(topic.name.as_str().into())
+        };
         for partition in &mut topic.partition_responses {
             if !not_leader.contains(&partition.error_code) {
                 continue;
             }
-            let Some((leader_id, leader_epoch)) = name.as_ref().and_then(|n| broker.current_leader(n, partition.index)) else {
+            let Some((leader_id, leader_epoch)) = name.as_ref().and_then(|n| broker.current_leader(n, partition.index))
+            else {
                 continue;
             };
             partition.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };

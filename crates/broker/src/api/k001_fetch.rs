@@ -15,7 +15,8 @@ use taccola_log::ReadError;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::fetch_request::FetchRequest;
 use taccola_wire::messages::fetch_response::{
-    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 
 use crate::broker::Broker;
@@ -196,14 +197,19 @@ fn read_partition(
         EpochCheck::Unknown => return failed(ErrorCode::UnknownLeaderEpoch, Some(partition)),
     }
     if let Some(diverging) = diverging_epoch(&partition, position) {
-        let data = PartitionData { diverging_epoch: diverging, records: Some(Default::default()), ..offsets_data(key.partition, &partition) };
+        let data = PartitionData {
+            diverging_epoch: diverging,
+            records: Some(Default::default()),
+            ..offsets_data(key.partition, &partition)
+        };
         return Outcome { key: key.clone(), data, upper_bound: -1, partition: Some(partition) };
     }
     let partition_max_bytes = usize::try_from(position.partition_max_bytes).unwrap_or(0).min(max_bytes);
     match partition.read(position.fetch_offset, partition_max_bytes, min_one_batch, isolation) {
         Ok(read) => {
             let aborted = read.aborted_txns.iter();
-            let aborted = aborted.map(|t| AbortedTransaction { producer_id: t.producer_id, first_offset: t.first_offset });
+            let aborted =
+                aborted.map(|t| AbortedTransaction { producer_id: t.producer_id, first_offset: t.first_offset });
             let data = PartitionData {
                 partition_index: key.partition,
                 high_watermark: read.high_watermark,
@@ -227,12 +233,16 @@ fn read_partition(
 
 fn find(broker: &Broker, key: &FetchKey) -> Result<Arc<Partition>, ErrorCode> {
     match &key.topic {
-        FetchTopicName::Name(name) => {
-            broker.partitions.get(name, key.partition).ok_or_else(|| broker.missing_partition_error(name, key.partition))
-        }
+        FetchTopicName::Name(name) => broker
+            .partitions
+            .get(name, key.partition)
+            .ok_or_else(|| broker.missing_partition_error(name, key.partition)),
         FetchTopicName::Id(id) => {
             let name = broker.partitions.topic_name(id).ok_or(ErrorCode::UnknownTopicId)?;
-            broker.partitions.get(&name, key.partition).ok_or_else(|| broker.missing_partition_error(&name, key.partition))
+            broker
+                .partitions
+                .get(&name, key.partition)
+                .ok_or_else(|| broker.missing_partition_error(&name, key.partition))
         }
     }
 }
@@ -289,7 +299,10 @@ fn build(outcomes: Vec<Outcome>, scope: Scope) -> FetchResponse {
 }
 
 /// The last topic of the response if it is this one, else a new entry: partitions of one topic come one after another.
-fn topic_entry<'a>(topics: &'a mut Vec<FetchableTopicResponse>, topic: &FetchTopicName) -> &'a mut FetchableTopicResponse {
+fn topic_entry<'a>(
+    topics: &'a mut Vec<FetchableTopicResponse>,
+    topic: &FetchTopicName,
+) -> &'a mut FetchableTopicResponse {
     let (name, id) = match topic {
         FetchTopicName::Name(name) => (name.as_ref(), Uuid::ZERO),
         FetchTopicName::Id(id) => ("", *id),

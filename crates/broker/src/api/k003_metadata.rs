@@ -115,7 +115,12 @@ fn asked_topic(
     }
 }
 
-fn describe(broker: &Broker, context: &RequestContext, image: &MetadataImage, topic: &TopicImage) -> MetadataResponseTopic {
+fn describe(
+    broker: &Broker,
+    context: &RequestContext,
+    image: &MetadataImage,
+    topic: &TopicImage,
+) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().map(|(index, p)| partition(broker, context, image, *index, p));
     MetadataResponseTopic {
         error_code: ErrorCode::None.code(),

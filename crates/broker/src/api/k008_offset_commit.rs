@@ -17,7 +17,11 @@ use crate::context::RequestContext;
 
 const TOPIC_IDS_SINCE: i16 = 10;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, mut request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    mut request: OffsetCommitRequest,
+) -> OffsetCommitResponse {
     let by_id = context.api_version >= TOPIC_IDS_SINCE;
     let partition = match broker.group_partition(&request.group_id) {
         Ok(partition) => partition,
@@ -45,11 +49,8 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, mut request:
         }
     }
     let only_refused = request.topics.is_empty() && !refused.is_empty();
-    let mut response = if only_refused {
-        OffsetCommitResponse::default()
-    } else {
-        commit(broker, context, partition, &request).await
-    };
+    let mut response =
+        if only_refused { OffsetCommitResponse::default() } else { commit(broker, context, partition, &request).await };
     merge(&mut response, refused);
     for topic in &mut response.topics {
         if by_id {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use taccola_base::Uuid;
 use taccola_coord::{Response, offset_fetch_groups, offset_fetch_response};
 use taccola_wire::error::ErrorCode;
-use taccola_wire::messages::offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use taccola_wire::messages::offset_fetch_request::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use taccola_wire::messages::offset_fetch_response::{
     OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
@@ -19,7 +21,11 @@ use crate::context::RequestContext;
 
 const TOPIC_IDS_SINCE: i16 = 10;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
     let require_stable = request.require_stable;
     let mut groups = Vec::new();
     for group in offset_fetch_groups(request, context.api_version) {

@@ -22,7 +22,11 @@ const SHARE: i8 = 2;
 const BATCH_SINCE: i16 = 4;
 const SHARE_SINCE: i16 = 6;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
     let keys = if context.api_version >= BATCH_SINCE { request.coordinator_keys } else { vec![request.key] };
     let mut coordinators = Vec::new();
     for key in keys {
@@ -43,7 +47,12 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Fin
     }
 }
 
-async fn find(broker: &Arc<Broker>, context: &RequestContext, key_type: i8, key: &str) -> Result<BrokerEndpoint, ErrorCode> {
+async fn find(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    key_type: i8,
+    key: &str,
+) -> Result<BrokerEndpoint, ErrorCode> {
     match key_type {
         GROUP => {}
         TRANSACTION => return Err(ErrorCode::CoordinatorNotAvailable),

@@ -10,7 +10,11 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::operations;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
     let described = request.groups.into_iter().map(|id| {
         let mut group = describe(broker, context.api_version, &id).unwrap_or_else(|error| DescribedGroup {
             group_id: id.clone(),

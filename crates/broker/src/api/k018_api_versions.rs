@@ -23,7 +23,11 @@ const SOFTWARE_SINCE: i16 = 3;
 /// Features may have a lowest level of 0 from this version on (KAFKA-17011).
 const ZERO_LEVELS_SINCE: i16 = 4;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: ApiVersionsRequest,
+) -> ApiVersionsResponse {
     let named = |text: &str| {
         let inner = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
         let outer = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

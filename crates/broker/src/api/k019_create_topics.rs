@@ -11,8 +11,13 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::error_map;
 
-pub async fn handle(broker: &Arc<Broker>, _context: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let created = broker.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
+pub async fn handle(
+    broker: &Arc<Broker>,
+    _context: &RequestContext,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
+    let created =
+        broker.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
     created.unwrap_or_else(|error| {
         let failed = |name: &str| CreatableTopicResult {
             name: name.to_owned(),

@@ -73,7 +73,7 @@ fn result(path: &Path, topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>>
     let (total_bytes, usable_bytes) = space(path);
     DescribeLogDirsResult {
         error_code: 0,
-        log_dir: path.display().to_string(),
+        log_dir: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string(),
         topics: topics.into_iter().map(topic).collect(),
         total_bytes,
         usable_bytes,

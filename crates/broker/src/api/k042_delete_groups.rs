@@ -10,7 +10,11 @@ use taccola_wire::messages::delete_groups_response::{DeletableGroupResult, Delet
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: DeleteGroupsRequest,
+) -> DeleteGroupsResponse {
     let mut results: Vec<DeletableGroupResult> = Vec::new();
     for group_id in request.groups_names {
         if results.iter().any(|result| result.group_id == group_id) {
@@ -22,7 +26,11 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Del
     DeleteGroupsResponse { results, ..Default::default() }
 }
 
-async fn delete(broker: &Arc<Broker>, context: &RequestContext, group_id: &str) -> Result<DeletableGroupResult, ErrorCode> {
+async fn delete(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    group_id: &str,
+) -> Result<DeletableGroupResult, ErrorCode> {
     let partition = broker.group_partition(group_id)?;
     let ids = [group_id.to_owned()];
     let deleted = broker.groups.call(

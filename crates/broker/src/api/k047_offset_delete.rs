@@ -11,7 +11,11 @@ use taccola_wire::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
-pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+pub async fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: OffsetDeleteRequest,
+) -> OffsetDeleteResponse {
     let partition = match broker.group_partition(&request.group_id) {
         Ok(partition) => partition,
         Err(error) => return failed(error),

@@ -113,7 +113,10 @@ impl FetchSession {
 
     /// The partitions to read, in order.
     pub fn plan(&self) -> Vec<(FetchKey, FetchPosition)> {
-        self.order.values().filter_map(|key| self.partitions.get(key).map(|(_, p)| (key.clone(), p.position.clone()))).collect()
+        self.order
+            .values()
+            .filter_map(|key| self.partitions.get(key).map(|(_, p)| (key.clone(), p.position.clone())))
+            .collect()
     }
 
     /// Whether the answer goes to the client in this round; remembers it as told when it does.

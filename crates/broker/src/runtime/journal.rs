@@ -131,7 +131,8 @@ impl JournalRuntime {
     /// Waits until the ticket's batch is on disk. Leads a flush when there is none.
     pub fn wait_for(&self, ticket: Ticket, timeout: Duration) -> DurableWait<'_> {
         // Far away stands for never: an overflowing deadline cannot come anyway.
-        let deadline = Instant::now().checked_add(timeout).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
+        let deadline =
+            Instant::now().checked_add(timeout).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
         DurableWait { journal: self, ticket, deadline }
     }
 
@@ -171,10 +172,14 @@ impl JournalRuntime {
     fn write(&self, flush: &mut Flush) -> Result<(), JournalError> {
         if let Some(frame) = &mut flush.frame {
             let mut writer = self.writer.lock();
-            let Some(writer) = writer.as_mut() else { return Err(JournalError::Config { what: "the journal is closed" }) };
+            let Some(writer) = writer.as_mut() else {
+                return Err(JournalError::Config { what: "the journal is closed" });
+            };
             loop {
                 match writer.write(frame) {
-                    Err(error) if error.is_full() => self.checkpoint().map_err(|reason| JournalError::Poisoned { reason: reason.into() })?,
+                    Err(error) if error.is_full() => {
+                        self.checkpoint().map_err(|reason| JournalError::Poisoned { reason: reason.into() })?
+                    }
                     Err(error) => return Err(error),
                     Ok(_) => break,
                 }
@@ -205,7 +210,9 @@ impl JournalRuntime {
         let (mut woken, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.waiters).into_iter().partition(|(ticket, _)| *ticket <= durable);
         state.waiters = waiting;
-        if !state.staged.is_empty() && let Some(leader) = state.waiters.pop() {
+        if !state.staged.is_empty()
+            && let Some(leader) = state.waiters.pop()
+        {
             woken.push(leader);
         }
         drop(state);

@@ -206,7 +206,9 @@ fn write_snapshot(dir: &Path, id: SnapshotId, bytes: &[u8]) -> Result<(), StartE
 
 fn remove_snapshots_before(dir: &Path, newest: SnapshotId) {
     for (id, path) in snapshots(dir) {
-        if id < newest && let Err(error) = std::fs::remove_file(&path) {
+        if id < newest
+            && let Err(error) = std::fs::remove_file(&path)
+        {
             tracing::warn!(path = %path.display(), %error, "cannot remove an old metadata snapshot");
         }
     }

@@ -42,7 +42,8 @@ impl Broker {
         if broker_changed {
             self.reconfigure_broker(&image);
         }
-        let deleted = changes.deleted_topics.values().map(|topic| (topic.name.to_string(), topic.id)).collect::<Vec<_>>();
+        let deleted =
+            changes.deleted_topics.values().map(|topic| (topic.name.to_string(), topic.id)).collect::<Vec<_>>();
         self.image.store(Arc::new(image));
         if !deleted.is_empty() {
             self.groups.topics_deleted(&deleted);
@@ -71,7 +72,14 @@ impl Broker {
         }
     }
 
-    fn add_or_update(&self, image: &MetadataImage, topic: &str, id: Uuid, partition: i32, registration: &PartitionRegistration) {
+    fn add_or_update(
+        &self,
+        image: &MetadataImage,
+        topic: &str,
+        id: Uuid,
+        partition: i32,
+        registration: &PartitionRegistration,
+    ) {
         if let Some(known) = self.partitions.get(topic, partition) {
             if known.topic_id == id {
                 known.set_leadership(leadership(registration));
@@ -96,16 +104,20 @@ impl Broker {
         let Some(dir) = self.log_dirs.get(log_dir) else { return };
         let topic_partition = TopicPartition::new(topic, partition);
         let config = self.topic_config(image, topic);
-        let created = PartitionLog::create(&dir.path, topic_partition, Some(id), config.log.clone(), self.log_shared.clone());
+        let created =
+            PartitionLog::create(&dir.path, topic_partition, Some(id), config.log.clone(), self.log_shared.clone());
         match created {
             Ok(log) => self.partitions.insert(Partition::new(log, id, log_dir, leadership(registration), config)),
-            Err(error) => tracing::error!(topic, partition, error = describe(&error), "cannot create a partition's log"),
+            Err(error) => {
+                tracing::error!(topic, partition, error = describe(&error), "cannot create a partition's log")
+            }
         }
     }
 
     /// The directory that the image assigns, else the one with the fewest partitions.
     fn choose_log_dir(&self, registration: &PartitionRegistration) -> usize {
-        let assigned = registration.directory(self.node_id).and_then(|id| self.log_dirs.iter().position(|dir| dir.id == id));
+        let assigned =
+            registration.directory(self.node_id).and_then(|id| self.log_dirs.iter().position(|dir| dir.id == id));
         assigned.unwrap_or_else(|| {
             let mut counts = vec![0_usize; self.log_dirs.len()];
             for partition in self.partitions.all() {
@@ -125,7 +137,9 @@ impl Broker {
         let Some(log) = gone.take_log() else { return };
         match log.rename_for_delete(Uuid::random()) {
             Ok(path) => self.deleted_dirs.lock().push((clock::now_ms(), path)),
-            Err(error) => tracing::error!(topic, partition, error = describe(&error), "cannot remove a partition's log"),
+            Err(error) => {
+                tracing::error!(topic, partition, error = describe(&error), "cannot remove a partition's log")
+            }
         }
     }
 

@@ -62,10 +62,18 @@ pub fn open(config: &ServerConfig, now_ms: i64) -> Result<LogDirs, StartError> {
         let complete = properties.as_ref().is_some_and(|p| p.directory_id.is_some());
         let known = properties.as_ref().and_then(|p| p.directory_id);
         let id = known.unwrap_or_else(Uuid::random);
-        let properties = MetaProperties { directory_id: Some(id), ..properties.unwrap_or(MetaProperties { cluster_id: cluster_id.clone(), node_id: config.node_id, directory_id: None }) };
+        let properties = MetaProperties {
+            directory_id: Some(id),
+            ..properties.unwrap_or(MetaProperties {
+                cluster_id: cluster_id.clone(),
+                node_id: config.node_id,
+                directory_id: None,
+            })
+        };
         if !complete {
             if formatted {
-                let content = BootstrapMetadata::default().encode(now_ms).map_err(|e| StartError::Metadata(e.to_string()))?;
+                let content =
+                    BootstrapMetadata::default().encode(now_ms).map_err(|e| StartError::Metadata(e.to_string()))?;
                 write_whole(&path.join(bootstrap::FILE_NAME), &content)?;
             }
             write_whole(&path.join(meta_properties::FILE_NAME), properties.format(&java_date(now_ms)).as_bytes())?;
@@ -83,7 +91,9 @@ pub fn read_bootstrap(metadata_dir: &Path) -> Result<BootstrapMetadata, StartErr
     let path = metadata_dir.join(bootstrap::FILE_NAME);
     match read_bounded(&path, bootstrap::FILE_BYTES_MAX)? {
         None => Ok(BootstrapMetadata::default()),
-        Some(bytes) => BootstrapMetadata::decode(&bytes).map_err(|e| StartError::Metadata(format!("{}: {e}", path.display()))),
+        Some(bytes) => {
+            BootstrapMetadata::decode(&bytes).map_err(|e| StartError::Metadata(format!("{}: {e}", path.display())))
+        }
     }
 }
 
@@ -162,7 +172,9 @@ fn java_date(now_ms: i64) -> String {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12;
     let year = year_of_era + era * 400 + i64::from(month < 2);
-    let name = |names: &[&'static str], index: i64| usize::try_from(index).ok().and_then(|i| names.get(i).copied()).unwrap_or("");
+    let name = |names: &[&'static str], index: i64| {
+        usize::try_from(index).ok().and_then(|i| names.get(i).copied()).unwrap_or("")
+    };
     format!(
         "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
         name(&DAYS, days.rem_euclid(7)),

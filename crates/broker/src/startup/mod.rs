@@ -38,8 +38,8 @@ use crate::runtime::producer_ids::ProducerIds;
 use crate::runtime::replicas::describe;
 use crate::topic_config::TopicConfig;
 use dirs::LogDirs;
-pub use recovery::RecoverySummary;
 use recovery::OpenedLogs;
+pub use recovery::RecoverySummary;
 
 /// Why the broker does not start, in one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +82,7 @@ pub(crate) async fn open(
     let config_of = |tp: &TopicPartition| {
         if &*tp.topic == CLUSTER_METADATA_TOPIC { metadata_config.clone() } else { base.log.clone() }
     };
-    let opened =
-        recovery::open_logs(&dirs, config.node_id, config.taccola.journal_bytes, &shared, &config_of, now_ms)?;
+    let opened = recovery::open_logs(&dirs, config.node_id, config.taccola.journal_bytes, &shared, &config_of, now_ms)?;
     let OpenedLogs { mut logs, journal: Journal { staging, writer }, summary } = opened;
     let (stop, _) = watch::channel(false);
     let journal = Arc::new(JournalRuntime::new(staging, writer, Box::new(storage_failed)));
@@ -93,8 +92,14 @@ pub(crate) async fn open(
     let metadata_at = TopicPartition::new(CLUSTER_METADATA_TOPIC, 0);
     let metadata_log = match logs.remove(&metadata_at) {
         Some(opened) => opened.log,
-        None => PartitionLog::create(metadata_dir, metadata_at, Some(Uuid::METADATA_TOPIC_ID), metadata_config, shared.clone())
-            .map_err(|error| StartError::Metadata(describe(&error)))?,
+        None => PartitionLog::create(
+            metadata_dir,
+            metadata_at,
+            Some(Uuid::METADATA_TOPIC_ID),
+            metadata_config,
+            shared.clone(),
+        )
+        .map_err(|error| StartError::Metadata(describe(&error)))?,
     };
     let metadata_partition = Partition::new(
         metadata_log,
@@ -154,7 +159,9 @@ pub(crate) async fn open(
 /// A disk that cannot be trusted any more ends the process: what it really holds is found out by starting again.
 fn storage_failed(reason: &str) {
     tracing::error!(reason, "storage failed; nothing more is acknowledged, and the broker stops");
-    eprintln!("FATAL storage failed: {reason}. Start the broker again once the disk is well: it re-reads what is there.");
+    eprintln!(
+        "FATAL storage failed: {reason}. Start the broker again once the disk is well: it re-reads what is there."
+    );
     std::process::exit(1);
 }
 
@@ -219,7 +226,9 @@ fn adopt_logs(
         .topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(move |(index, registration)| (topic, *index, registration)))
-        .filter(|(topic, index, r)| r.has_replica(broker.node_id) && broker.partitions.get(&topic.name, *index).is_none())
+        .filter(|(topic, index, r)| {
+            r.has_replica(broker.node_id) && broker.partitions.get(&topic.name, *index).is_none()
+        })
         .map(|(topic, index, r)| (topic.clone(), index, r.clone()))
         .collect();
     for (topic, index, registration) in missing {
@@ -265,7 +274,8 @@ async fn register(broker: &Arc<Broker>, bound: &[(Listener, TcpListener)], clean
     let outcome = broker.controller.register_broker(metadata.image(), &spec, previous, next_offset);
     let outcome = outcome.map_err(|error| failed(error.message))?;
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
-    let outcome = broker.controller.unfence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
+    let outcome =
+        broker.controller.unfence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))
 }
 
@@ -294,7 +304,8 @@ async fn deregister(broker: &Broker) -> Result<(), StartError> {
     let outcome = broker.controller.controlled_shutdown(metadata.image(), broker.node_id);
     let outcome = outcome.map_err(|error| failed(error.message))?;
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
-    let outcome = broker.controller.fence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
+    let outcome =
+        broker.controller.fence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))
 }
 

@@ -136,7 +136,8 @@ fn open_log(
     let failed = |error: LogError| StartError::Log { partition: partition.clone(), reason: describe(&error) };
     let config = config_of(&found.topic_partition);
     let (mut log, report) =
-        PartitionLog::open(dir, found.topic_partition, found.topic_id, config, shared.clone(), hints, now_ms).map_err(failed)?;
+        PartitionLog::open(dir, found.topic_partition, found.topic_id, config, shared.clone(), hints, now_ms)
+            .map_err(failed)?;
     tell(&partition, &report);
     summary.bytes_scanned += report.bytes_scanned;
     summary.truncated_bytes += report.truncated_bytes;
@@ -157,7 +158,8 @@ fn replay(
     if journaled.is_empty() {
         return Ok(0);
     }
-    let unsynced_damage = report.quarantined.iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
+    let unsynced_damage =
+        report.quarantined.iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
     if let Some(first) = unsynced_damage.min() {
         log.truncate_to(first, now_ms)?;
     }
@@ -205,8 +207,10 @@ fn tell(partition: &str, report: &RecoveryReport) {
 }
 
 fn checkpoint(dir: &Path, file: &str) -> Result<log_dir::Offsets, StartError> {
-    let read = log_dir::read_offsets(dir, file)
-        .map_err(|error| StartError::Log { partition: dir.join(file).display().to_string(), reason: describe(&error) })?;
+    let read = log_dir::read_offsets(dir, file).map_err(|error| StartError::Log {
+        partition: dir.join(file).display().to_string(),
+        reason: describe(&error),
+    })?;
     if let Some(damage) = read.damaged {
         tracing::warn!(file, damage, "a damaged checkpoint; what it does not say is found out by scanning");
     }

@@ -93,8 +93,9 @@ impl FileDevice {
             .truncate(true)
             .open(path)
             .map_err(fault("create"))?;
-        let reserved =
-            check_free(&file, size_bytes).and_then(|()| platform::reserve(&file, size_bytes)).map_err(fault("reserve"))?;
+        let reserved = check_free(&file, size_bytes)
+            .and_then(|()| platform::reserve(&file, size_bytes))
+            .map_err(fault("reserve"))?;
         let fill_bytes = if reserved { size_bytes.min(FILL_BYTES_RESERVED) } else { size_bytes };
         let zeros = AlignedBuf::zeroed(FILL_BYTES);
         let direct = platform::open_direct_unsynced(path);

@@ -15,7 +15,8 @@ pub(super) fn replay_log(partition: &Partition, config: GroupConfig) -> Result<G
     let mut groups = GroupShard::new(config);
     let mut offset = partition.with_log(|log| log.log_start_offset()).ok_or("the partition is gone")?;
     loop {
-        let read = partition.read(offset, LOAD_BYTES, true, FetchIsolation::LogEnd).map_err(|error| error.to_string())?;
+        let read =
+            partition.read(offset, LOAD_BYTES, true, FetchIsolation::LogEnd).map_err(|error| error.to_string())?;
         let before = offset;
         for batch in batches(&read.records) {
             let batch = batch.map_err(|error| format!("offset {offset}: {error}"))?;

@@ -17,8 +17,8 @@ use parking_lot::{Mutex, RwLock};
 use taccola_base::Uuid;
 use taccola_base::topic::GROUP_METADATA_TOPIC;
 use taccola_coord::{
-    AppendId, CoordinatorRecord, Effects, GroupConfig, GroupShard, Reply, RequestContext as ShardContext, RequestToken, Response,
-    TimerKey,
+    AppendId, CoordinatorRecord, Effects, GroupConfig, GroupShard, Reply, RequestContext as ShardContext, RequestToken,
+    Response, TimerKey,
 };
 use taccola_log::AppendOrigin;
 use taccola_wire::batch::{BatchBuilder, Compression};
@@ -218,7 +218,11 @@ impl GroupCoordinator {
                     Err(receiver)
                 }
             };
-            self.run_effects(&shard, &mut core, Effects { records, append, response: Reply::Now(()), released, timers });
+            self.run_effects(
+                &shard,
+                &mut core,
+                Effects { records, append, response: Reply::Now(()), released, timers },
+            );
             waiting
         };
         match waiting {

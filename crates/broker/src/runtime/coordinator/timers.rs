@@ -129,7 +129,10 @@ mod tests {
         let timers = Timers::new();
         let key = |group: &str| TimerKey::Join { group: group.into() };
         let set = |group: &str, deadline_ms| TimerOp::Set { key: key(group), deadline_ms };
-        timers.apply(0, vec![set("a", 1), set("b", 1), set("a", 2), TimerOp::Cancel { key: key("b") }, set("c", i64::MAX)]);
+        timers.apply(
+            0,
+            vec![set("a", 1), set("b", 1), set("a", 2), TimerOp::Cancel { key: key("b") }, set("c", i64::MAX)],
+        );
         timers.apply(1, vec![set("d", 1)]);
         timers.forget(1);
         let fired = Mutex::new(Vec::new());
