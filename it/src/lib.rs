@@ -14,6 +14,7 @@
 pub mod clients;
 pub mod conn;
 pub mod crash;
+pub mod group;
 pub mod ledger;
 pub mod load;
 #[cfg(target_os = "linux")]
