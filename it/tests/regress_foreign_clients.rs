@@ -1,10 +1,13 @@
 //! What the test suites of other clients found: requests as those clients form them, each with the answer that they need.
 
-use taccola_it::Broker;
+use taccola_base::Uuid;
 use taccola_it::conn::Conn;
-use taccola_it::requests::new_topic;
+use taccola_it::requests::{fetch_request, new_topic};
+use taccola_it::{Broker, eventually};
 use taccola_wire::api::ApiKey;
-use taccola_wire::messages::MetadataResponse;
+use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::delete_topics_request::DeleteTopicState;
+use taccola_wire::messages::{DeleteTopicsRequest, FetchRequest, MetadataResponse};
 
 /// librdkafka writes a null topic array into the place of a four-byte count, so that a Metadata request for all topics
 /// carries three bytes behind its last field from version 9 on. Kafka does not look at them.
@@ -20,4 +23,52 @@ fn bytes_behind_a_request_are_ignored() {
         let names: Vec<_> = reply.topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
         assert!(names.contains(&"there"), "version {version}: {names:?}");
     }
+}
+
+const FETCH_BY_ID: i16 = 13;
+
+/// One round of a session; with `ask`, the topic's partition 0 is named in it. The session's id and the partition's error.
+fn round(conn: &mut Conn, session_id: i32, session_epoch: i32, id: Uuid, ask: bool) -> (i32, i16) {
+    let mut request = FetchRequest { session_id, session_epoch, ..fetch_request("", 0, 0) };
+    match ask {
+        true => request.topics.iter_mut().for_each(|topic| topic.topic_id = id),
+        false => request.topics.clear(),
+    }
+    let response = conn.ask(&request, FETCH_BY_ID);
+    assert_eq!(response.error_code, 0, "epoch {session_epoch}");
+    let topic = response.responses.iter().find(|topic| topic.topic_id == id);
+    (response.session_id, topic.and_then(|topic| topic.partitions.first()).map_or(0, |partition| partition.error_code))
+}
+
+/// franz-go tells a topic that was deleted, or deleted and made anew, from an id that the broker never knew. A session
+/// knows the name of a topic that is gone; a request without session does not.
+#[test]
+fn a_session_tells_a_topic_that_is_gone_from_an_unknown_id() {
+    let broker = Broker::start(&[]);
+    let mut conn = Conn::connect(broker.port).expect("the broker accepts");
+    let id = new_topic(&mut conn, "t", 1, &[]);
+    let (session, code) = round(&mut conn, 0, 0, id, true);
+    assert_eq!(code, 0);
+    assert!(session > 0);
+
+    let topics = vec![DeleteTopicState { name: Some("t".to_owned()), ..Default::default() }];
+    let deleted = conn.ask(&DeleteTopicsRequest { topics, timeout_ms: 10_000, ..Default::default() }, 6);
+    assert!(deleted.responses.iter().all(|topic| topic.error_code == 0));
+    let gone = ErrorCode::UnknownTopicOrPartition.code();
+    let mut epoch = 0;
+    eventually("the session to see the deletion", || {
+        epoch += 1;
+        (round(&mut conn, session, epoch, id, false).1 == gone).then_some(())
+    });
+    assert_eq!(round(&mut conn, session, epoch + 1, id, true).1, gone);
+    assert_eq!(round(&mut conn, 0, -1, id, true).1, ErrorCode::UnknownTopicId.code());
+
+    assert_ne!(new_topic(&mut conn, "t", 1, &[]), id);
+    let other = ErrorCode::InconsistentTopicId.code();
+    epoch += 1;
+    eventually("the session to see the new topic", || {
+        epoch += 1;
+        (round(&mut conn, session, epoch, id, false).1 == other).then_some(())
+    });
+    assert_eq!(round(&mut conn, session, epoch + 1, id, true).1, other);
 }

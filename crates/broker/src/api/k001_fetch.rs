@@ -45,7 +45,7 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Fet
         min_bytes: i64::from(request.min_bytes.min(request.max_bytes).min(broker.config.fetch.max_bytes)),
         max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
-    let fetch_context = broker.fetch_context(view(context.api_version, request));
+    let fetch_context = broker.fetch_context(view(broker, context.api_version, request));
     let (partitions, scope) = match fetch_context {
         FetchContext::Error(error) => return FetchResponse { error_code: error.code(), ..Default::default() },
         FetchContext::Sessionless { partitions } => (partitions, Scope::All(None)),
@@ -72,7 +72,7 @@ enum Scope {
 }
 
 /// The request in the terms of sessions. The same partition twice: the last one wins.
-fn view(version: i16, request: FetchRequest) -> FetchRequestView {
+fn view(broker: &Broker, version: i16, request: FetchRequest) -> FetchRequestView {
     let uses_topic_ids = version >= TOPIC_IDS_SINCE;
     let topic_name = |name: &str, id: Uuid| match uses_topic_ids {
         true => FetchTopicName::Id(id),
@@ -82,9 +82,11 @@ fn view(version: i16, request: FetchRequest) -> FetchRequestView {
     let mut seen: HashMap<FetchKey, usize> = HashMap::new();
     for topic in request.topics {
         let name = topic_name(&topic.topic, topic.topic_id);
+        let name_of_id = if uses_topic_ids { broker.partitions.topic_name(&topic.topic_id) } else { None };
         for p in topic.partitions {
             let key = FetchKey { topic: name.clone(), partition: p.partition };
             let position = FetchPosition {
+                topic_name: name_of_id.clone(),
                 fetch_offset: p.fetch_offset,
                 log_start_offset: p.log_start_offset,
                 partition_max_bytes: p.partition_max_bytes,
@@ -187,7 +189,7 @@ fn read_partition(
         partition,
         upper_bound: -1,
     };
-    let partition = match find(broker, key) {
+    let partition = match find(broker, key, position) {
         Ok(partition) => partition,
         Err(error) => return failed(error, None),
     };
@@ -231,18 +233,18 @@ fn read_partition(
     }
 }
 
-fn find(broker: &Broker, key: &FetchKey) -> Result<Arc<Partition>, ErrorCode> {
+/// The partition that a request means. An id whose name is known is looked up by name, as in Kafka: a topic that was
+/// deleted since is UNKNOWN_TOPIC_OR_PARTITION, one that was made anew INCONSISTENT_TOPIC_ID.
+fn find(broker: &Broker, key: &FetchKey, position: &FetchPosition) -> Result<Arc<Partition>, ErrorCode> {
+    let get = |name: &str| {
+        broker.partitions.get(name, key.partition).ok_or_else(|| broker.missing_partition_error(name, key.partition))
+    };
     match &key.topic {
-        FetchTopicName::Name(name) => broker
-            .partitions
-            .get(name, key.partition)
-            .ok_or_else(|| broker.missing_partition_error(name, key.partition)),
+        FetchTopicName::Name(name) => get(name),
         FetchTopicName::Id(id) => {
-            let name = broker.partitions.topic_name(id).ok_or(ErrorCode::UnknownTopicId)?;
-            broker
-                .partitions
-                .get(&name, key.partition)
-                .ok_or_else(|| broker.missing_partition_error(&name, key.partition))
+            let name = position.topic_name.clone().or_else(|| broker.partitions.topic_name(id));
+            let partition = get(&name.ok_or(ErrorCode::UnknownTopicId)?)?;
+            if partition.topic_id == *id { Ok(partition) } else { Err(ErrorCode::InconsistentTopicId) }
         }
     }
 }

@@ -35,6 +35,9 @@ pub enum FetchTopicName {
 /// What a client asks of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchPosition {
+    /// The name of the topic that `FetchTopicName::Id` meant when it was asked for. A session keeps it when the topic is
+    /// deleted, so that the answer tells a topic that is gone or made anew from an id that was never known.
+    pub topic_name: Option<Arc<str>>,
     pub fetch_offset: i64,
     pub log_start_offset: i64,
     pub partition_max_bytes: i32,
@@ -96,7 +99,10 @@ impl FetchSession {
 
     fn upsert(&mut self, key: FetchKey, position: FetchPosition) {
         match self.partitions.get_mut(&key) {
-            Some((_, known)) => known.position = position,
+            Some((_, known)) => {
+                let topic_name = known.position.topic_name.take().or(position.topic_name);
+                known.position = FetchPosition { topic_name, ..position };
+            }
             None => {
                 self.order.insert(self.next_position, key.clone());
                 self.partitions.insert(key, (self.next_position, SessionPartition { position, told: None }));
@@ -269,6 +275,7 @@ mod tests {
 
     fn position(fetch_offset: i64) -> FetchPosition {
         FetchPosition {
+            topic_name: None,
             fetch_offset,
             log_start_offset: -1,
             partition_max_bytes: 1,
@@ -348,6 +355,17 @@ mod tests {
         opened(&mut cache);
         let by_id = FetchRequestView { uses_topic_ids: true, ..request(77, 1, &[], &[]) };
         assert!(matches!(cache.context(by_id, 0, || 1), FetchContext::Error(ErrorCode::FetchSessionTopicIdError)));
+    }
+
+    #[test]
+    fn a_session_keeps_the_name_that_an_id_had() {
+        let mut session = FetchSession::new(7, true, 0);
+        let id = FetchKey { topic: FetchTopicName::Id(Uuid::ZERO), partition: 0 };
+        session.upsert(id.clone(), position(0));
+        session.upsert(id.clone(), FetchPosition { topic_name: Some("t".into()), ..position(1) });
+        session.upsert(id, position(2));
+        let kept = FetchPosition { topic_name: Some("t".into()), ..position(2) };
+        assert_eq!(session.plan().into_iter().map(|(_, position)| position).collect::<Vec<_>>(), [kept]);
     }
 
     #[test]
