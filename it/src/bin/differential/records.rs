@@ -1,6 +1,7 @@
 //! DeleteRecords, InitProducerId, OffsetForLeaderEpoch, DescribeProducers, DescribeLogDirs.
 
-use taccola_it::requests::produce_request;
+use taccola_it::eventually;
+use taccola_it::requests::{list_offset, produce_request};
 use taccola_wire::batch::{BatchBuilder, Compression};
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -47,6 +48,8 @@ fn prepare(d: &mut Differential) {
     let request = CreateTopicsRequest { topics: vec![internal], timeout_ms: 30_000, ..Default::default() };
     d.at("prepare", 7, &request, |response| response.topics.clear());
     for name in ["r-plain", "r-compact", "r-both"] {
+        // Kafka answers CreateTopics before its broker leads the partitions.
+        eventually("a leader", || (list_offset(&mut d.kafka, name, 0, -1).0 == 0).then_some(()));
         let mut batch = BatchBuilder::new(Compression::None).producer(4_000_000, 3, 0);
         for n in 0..10_i64 {
             batch.append(1_600_000_000_000 + n, Some(b"key"), Some(b"value"), &[]);
@@ -68,7 +71,7 @@ fn init_producer_id(d: &mut Differential) {
     // Kafka fetches its first block behind the first request, which it refuses.
     let loading = taccola_wire::error::ErrorCode::CoordinatorLoadInProgress.code();
     let first = request(None, -1, -1);
-    taccola_it::eventually("producer ids", || (d.kafka.ask(&first, 4).error_code != loading).then_some(()));
+    eventually("producer ids", || (d.kafka.ask(&first, 4).error_code != loading).then_some(()));
     d.all("new", 0..=5, &request(None, -1, -1), rows);
     d.all("known id and epoch", 3..=5, &request(None, 4_000_000, 3), rows);
     d.all("id alone", 3..=5, &request(None, 4_000_000, -1), rows);
