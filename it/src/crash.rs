@@ -212,7 +212,10 @@ fn check(world: &World, port: u16, all: bool) {
     let mut topics = world.topics.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, state) in topics.iter_mut() {
         let found = if there.contains(name) { Existence::Present } else { Existence::Absent };
-        assert!(*state == Existence::Open || *state == found, "topic {name}: {found:?}, but {state:?} was acknowledged");
+        assert!(
+            *state == Existence::Open || *state == found,
+            "topic {name}: {found:?}, but {state:?} was acknowledged"
+        );
         *state = found;
     }
 }

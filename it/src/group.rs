@@ -87,8 +87,7 @@ pub fn commit_request(group: &str, generation: i32, member: &str, topic: &str, o
         committed_leader_epoch: 3,
         committed_metadata: Some("meta".to_owned()),
     };
-    let topic =
-        OffsetCommitRequestTopic { name: topic.to_owned(), partitions: vec![partition], ..Default::default() };
+    let topic = OffsetCommitRequestTopic { name: topic.to_owned(), partitions: vec![partition], ..Default::default() };
     OffsetCommitRequest {
         group_id: group.to_owned(),
         generation_id_or_member_epoch: generation,

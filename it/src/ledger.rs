@@ -132,7 +132,11 @@ impl Partition {
     /// Judges everything that is served from `from` on, the log starting at `log_start`.
     pub fn check(&mut self, name: &str, log_start: i64, from: i64, records: &[Record]) {
         assert!(self.deleted_to <= log_start, "{name}: starts at {log_start}, was deleted up to {}", self.deleted_to);
-        assert!(log_start <= self.delete_asked, "{name}: starts at {log_start}, nobody deleted beyond {}", self.delete_asked);
+        assert!(
+            log_start <= self.delete_asked,
+            "{name}: starts at {log_start}, nobody deleted beyond {}",
+            self.delete_asked
+        );
         let mut next = from;
         let mut seen = HashSet::new();
         let mut last: HashMap<u32, u64> = HashMap::new();

@@ -224,7 +224,12 @@ pub fn run_with_input(command: &mut Command, input: &str) -> String {
     let output = child.wait_with_output().expect("our child");
     let _ = writer.join();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{shown}: {}\n{stdout}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{shown}: {}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     stdout
 }
 

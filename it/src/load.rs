@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use taccola_wire::api::ApiKey;
 use taccola_wire::batch::{BatchBuilder, Compression};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -18,10 +19,9 @@ use taccola_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, Offs
 use taccola_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use taccola_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use taccola_wire::messages::{
-    DeleteRecordsRequest, DeleteTopicsRequest, FetchResponse, FindCoordinatorRequest, JoinGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, ProduceResponse, SyncGroupRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, FetchResponse, FindCoordinatorRequest, JoinGroupRequest,
+    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, ProduceResponse, SyncGroupRequest,
 };
-use taccola_wire::api::ApiKey;
 
 use crate::conn::Conn;
 use crate::ledger::{Existence, Name, Partition, Promise, Rng};
@@ -362,11 +362,8 @@ impl Committer {
                 committed_leader_epoch: -1,
                 committed_metadata: Some(format!("at {offset}")),
             };
-            let topic = OffsetCommitRequestTopic {
-                name: place.0.clone(),
-                partitions: vec![partition],
-                ..Default::default()
-            };
+            let topic =
+                OffsetCommitRequestTopic { name: place.0.clone(), partitions: vec![partition], ..Default::default() };
             let request = OffsetCommitRequest {
                 group_id: self.group.clone(),
                 generation_id_or_member_epoch: self.identity.0,

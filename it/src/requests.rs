@@ -67,11 +67,7 @@ pub fn produce_request(acks: i16, topic: &str, partition: i32, records: Bytes) -
     ProduceRequest {
         acks,
         timeout_ms: 30_000,
-        topic_data: vec![TopicProduceData {
-            name: topic.to_owned(),
-            partition_data: vec![data],
-            ..Default::default()
-        }],
+        topic_data: vec![TopicProduceData { name: topic.to_owned(), partition_data: vec![data], ..Default::default() }],
         ..Default::default()
     }
 }
@@ -170,11 +166,7 @@ pub fn list_offset(conn: &mut Conn, topic: &str, partition: i32, timestamp: i64)
         replica_id: -1,
         topics: vec![ListOffsetsTopic {
             name: topic.to_owned(),
-            partitions: vec![ListOffsetsPartition {
-                partition_index: partition,
-                current_leader_epoch: -1,
-                timestamp,
-            }],
+            partitions: vec![ListOffsetsPartition { partition_index: partition, current_leader_epoch: -1, timestamp }],
         }],
         ..Default::default()
     };

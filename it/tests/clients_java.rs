@@ -38,7 +38,10 @@ fn topics_and_configs() {
     let with = |more: &[&'static str]| [more, &topic].concat();
     of(CONFIGS, &with(&["--alter", "--add-config", "max.message.bytes=2000,cleanup.policy=[compact,delete]"]));
     let configs = of(CONFIGS, &with(&["--describe"]));
-    assert!(configs.contains("max.message.bytes=2000") && configs.contains("cleanup.policy=compact,delete"), "{configs}");
+    assert!(
+        configs.contains("max.message.bytes=2000") && configs.contains("cleanup.policy=compact,delete"),
+        "{configs}"
+    );
     of(CONFIGS, &with(&["--alter", "--delete-config", "max.message.bytes"]));
     assert!(!of(CONFIGS, &with(&["--describe"])).contains("max.message.bytes=2000"));
     let node = of(CONFIGS, &["--describe", "--all", "--entity-type", "brokers", "--entity-name", "0"]);
@@ -58,7 +61,8 @@ fn console_producer_and_consumer_with_every_codec() {
         if tool(test, PRODUCER, &broker, &produce, &lines).is_none() {
             return;
         }
-        let consume = ["--topic", &topic, "--from-beginning", "--max-messages", "100", "--formatter-property", "print.key=true"];
+        let consume =
+            ["--topic", &topic, "--from-beginning", "--max-messages", "100", "--formatter-property", "print.key=true"];
         let got = tool(test, CONSUMER, &broker, &consume, "").expect("it was there");
         assert_eq!(got, lines, "{codec}");
     }

@@ -21,7 +21,8 @@ fn every_codec_comes_back_record_for_record() {
         let lines: String = (0..count).map(|i| format!("key-{i}\tvalue {i} of {codec}\n")).collect();
         let produce = ["-P", "-t", &topic, "-p", "0", "-z", codec, "-K", "\t", "-H", "origin=kcat", "-H", "codec=x"];
         run_with_input(&mut command(kcat, &broker, &produce), &lines);
-        let consume = ["-C", "-t", &topic, "-o", "beginning", "-e", "-X", "check.crcs=true", "-f", "%k\t%s\t%p\t%o\t%h\n"];
+        let consume =
+            ["-C", "-t", &topic, "-o", "beginning", "-e", "-X", "check.crcs=true", "-f", "%k\t%s\t%p\t%o\t%h\n"];
         let got = run(&mut command(kcat, &broker, &consume));
         let mut got = got.lines();
         for i in 0..count {

@@ -98,12 +98,8 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
         println!("{} nothing_acknowledged_is_lost_by_a_power_cut: FUSE cannot be mounted ({error})", clients::ABSENT);
         return;
     }
-    let campaign = Campaign {
-        cycles: number("POWER_CYCLES", 5),
-        seed,
-        load: Duration::from_millis(900),
-        acks_1: false,
-    };
+    let campaign =
+        Campaign { cycles: number("POWER_CYCLES", 5), seed, load: Duration::from_millis(900), acks_1: false };
     let report = run(&mut machine, campaign);
     println!("power cut, durability=disk: {report}; {} syncs", machine.disk.syncs());
 }

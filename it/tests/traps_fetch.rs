@@ -79,7 +79,11 @@ fn trap_31_the_first_batch_comes_however_large() {
         for version in [4, 12] {
             let reply = conn.ask(&request, version);
             let records = records_of(&reply.responses[0].partitions[0], 0);
-            assert_eq!(records.first().map(|record| record.value.as_ref().unwrap().len()), Some(large.len()), "{total}");
+            assert_eq!(
+                records.first().map(|record| record.value.as_ref().unwrap().len()),
+                Some(large.len()),
+                "{total}"
+            );
         }
     }
 }
@@ -97,11 +101,13 @@ fn trap_32_limits_per_partition_and_in_total() {
     }
     let mut request = fetch_request("t", 0, 0);
     let row = request.topics[0].partitions[0].clone();
-    request.topics[0].partitions = (0..3).map(|partition| {
-        let mut row = row.clone();
-        (row.partition, row.partition_max_bytes) = (partition, 25_000);
-        row
-    }).collect();
+    request.topics[0].partitions = (0..3)
+        .map(|partition| {
+            let mut row = row.clone();
+            (row.partition, row.partition_max_bytes) = (partition, 25_000);
+            row
+        })
+        .collect();
     let sizes = |reply: &FetchResponse| -> Vec<usize> {
         let rows = reply.responses.iter().flat_map(|topic| &topic.partitions);
         rows.map(|row| row.records.as_ref().map_or(0, bytes::Bytes::len)).collect()

@@ -43,11 +43,8 @@ fn trap_53_offset_fetch_of_all_topics_and_of_several_groups() {
         topics,
         ..Default::default()
     };
-    let named = vec![OffsetFetchRequestTopics {
-        name: "t".to_owned(),
-        partition_indexes: vec![0, 1],
-        ..Default::default()
-    }];
+    let named =
+        vec![OffsetFetchRequestTopics { name: "t".to_owned(), partition_indexes: vec![0, 1], ..Default::default() }];
     let request = OffsetFetchRequest {
         groups: vec![group("g", None), group("g", Some(named.clone())), group("h", Some(named))],
         require_stable: true,
@@ -142,9 +139,7 @@ fn trap_56_member_ids_are_asked_for_and_only_the_leader_hears_of_members() {
     let id = member_id(&mut other, "g");
     assert_ne!(id, first.member_id);
     let waiting = other.send(&join_request("g", &id, None), JOIN).unwrap();
-    eventually("the rebalance", || {
-        (code(heartbeat(&mut conn, "g", &first)) != ErrorCode::None).then_some(())
-    });
+    eventually("the rebalance", || (code(heartbeat(&mut conn, "g", &first)) != ErrorCode::None).then_some(()));
     let again = conn.ask(&join_request("g", &first.member_id, None), JOIN);
     let follower: JoinGroupResponse = other.reply(ApiKey::JoinGroup, JOIN, waiting).unwrap();
     assert_eq!((again.members.len(), follower.members.len()), (2, 0));

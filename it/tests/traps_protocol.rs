@@ -34,7 +34,8 @@ fn trap_01_api_versions_too_high_is_answered_in_version_0() {
         let response = ApiVersionsResponse::read(&mut reader, 0).unwrap();
         assert_eq!(reader.remaining(), 0, "nothing behind a version 0 body");
         assert_eq!(response.error_code, ErrorCode::UnsupportedVersion.code());
-        let own = response.api_keys.iter().find(|row| row.api_key == ApiKey::ApiVersions.code()).expect("its own range");
+        let own =
+            response.api_keys.iter().find(|row| row.api_key == ApiKey::ApiVersions.code()).expect("its own range");
         assert_eq!((own.min_version, own.max_version), (0, 4));
     }
     assert_eq!(api_versions(&mut conn).error_code, 0, "the connection lives on");
@@ -84,18 +85,36 @@ fn trap_03_response_header_follows_the_flexibility_of_the_version() {
         conn.ask(&metadata, version);
     }
     each!(
-        ListOffsetsRequest, OffsetCommitRequest, FindCoordinatorRequest, JoinGroupRequest, HeartbeatRequest,
-        LeaveGroupRequest, SyncGroupRequest, DescribeGroupsRequest, ListGroupsRequest, CreateTopicsRequest,
-        DeleteTopicsRequest, DeleteRecordsRequest, OffsetForLeaderEpochRequest, DescribeConfigsRequest,
-        AlterConfigsRequest, IncrementalAlterConfigsRequest, CreatePartitionsRequest, DeleteGroupsRequest,
-        OffsetDeleteRequest, DescribeClusterRequest, DescribeProducersRequest, DescribeTopicPartitionsRequest,
+        ListOffsetsRequest,
+        OffsetCommitRequest,
+        FindCoordinatorRequest,
+        JoinGroupRequest,
+        HeartbeatRequest,
+        LeaveGroupRequest,
+        SyncGroupRequest,
+        DescribeGroupsRequest,
+        ListGroupsRequest,
+        CreateTopicsRequest,
+        DeleteTopicsRequest,
+        DeleteRecordsRequest,
+        OffsetForLeaderEpochRequest,
+        DescribeConfigsRequest,
+        AlterConfigsRequest,
+        IncrementalAlterConfigsRequest,
+        CreatePartitionsRequest,
+        DeleteGroupsRequest,
+        OffsetDeleteRequest,
+        DescribeClusterRequest,
+        DescribeProducersRequest,
+        DescribeTopicPartitionsRequest,
         ListConfigResourcesRequest,
     );
     let mut describe = DescribeLogDirsRequest { topics: None, ..Default::default() };
     versions += every_version(&mut conn, &rows, &describe);
     describe.topics = Some(Vec::new());
     versions += every_version(&mut conn, &rows, &describe);
-    let init = InitProducerIdRequest { producer_id: -1, producer_epoch: -1, transaction_timeout_ms: 1, ..Default::default() };
+    let init =
+        InitProducerIdRequest { producer_id: -1, producer_epoch: -1, transaction_timeout_ms: 1, ..Default::default() };
     versions += every_version(&mut conn, &rows, &init);
     println!("{versions} versions");
 }
@@ -141,7 +160,8 @@ fn trap_06_ranges_are_those_of_the_release() {
 fn trap_07_whoever_speaks_topic_ids_can_ask_for_them() {
     let broker = Broker::start(&[]);
     let rows = api_versions(&mut connect(&broker));
-    let max = |key: ApiKey| rows.api_keys.iter().find(|row| row.api_key == key.code()).map_or(-1, |row| row.max_version);
+    let max =
+        |key: ApiKey| rows.api_keys.iter().find(|row| row.api_key == key.code()).map_or(-1, |row| row.max_version);
     let by_id = max(ApiKey::Produce) >= 13 || max(ApiKey::Fetch) >= 13 || max(ApiKey::OffsetCommit) >= 10;
     assert!(!by_id || max(ApiKey::Metadata) >= 12);
     assert_eq!(max(ApiKey::OffsetCommit) >= 10, max(ApiKey::OffsetFetch) >= 10);
