@@ -8,6 +8,7 @@
 //! Metadata request for all topics from version 9 on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use taccola_net::server::{Call, ConnectionInfo, Reply, ReplyFrame, Service};
@@ -17,6 +18,7 @@ use taccola_wire::frame::{self, HeaderError};
 
 use crate::api;
 use crate::broker::Broker;
+use crate::clock;
 use crate::context::RequestContext;
 
 type Start = fn(&Arc<Broker>, RequestContext, Reader) -> Result<Call, DecodeError>;
@@ -105,6 +107,30 @@ pub fn row(key: i16) -> Option<&'static Row> {
 /// Serves one connection's requests from the table.
 pub struct Dispatcher {
     pub broker: Arc<Broker>,
+    refusals: Refusals,
+}
+
+impl Dispatcher {
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker, refusals: Refusals::default() }
+    }
+}
+
+/// Lets one line in each [`REFUSALS_TOLD_EVERY_MS`] into the log: whoever floods the port does not flood the log.
+#[derive(Debug, Default)]
+struct Refusals {
+    told_at_ms: AtomicI64,
+}
+
+/// Milliseconds between two lines about requests that are not understood.
+const REFUSALS_TOLD_EVERY_MS: i64 = 1_000;
+
+impl Refusals {
+    fn may_tell(&self) -> bool {
+        let (now_ms, told_at_ms) = (clock::now_ms(), self.told_at_ms.load(Ordering::Relaxed));
+        now_ms.saturating_sub(told_at_ms).saturating_abs() >= REFUSALS_TOLD_EVERY_MS
+            && self.told_at_ms.compare_exchange(told_at_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
 }
 
 impl Service for Dispatcher {
@@ -113,7 +139,12 @@ impl Service for Dispatcher {
     }
 
     fn call(&self, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call {
-        start(&self.broker, connection, frame).unwrap_or_else(|reason| Call::Done(Reply::Close(reason)))
+        start(&self.broker, connection, frame).unwrap_or_else(|reason| {
+            if self.refusals.may_tell() {
+                tracing::warn!(client = %connection.peer, reason, "closing a connection whose request is not understood");
+            }
+            Call::Done(Reply::Close(reason))
+        })
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     let memory = broker.config.net.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
     let memory = MemoryBudget::new(memory.unwrap_or(REQUEST_BYTES_DEFAULT));
     let counts = Arc::new(ConnectionCounts::default());
-    let service = Arc::new(Dispatcher { broker: broker.clone() });
+    let service = Arc::new(Dispatcher::new(broker.clone()));
     let mut servers = JoinSet::new();
     let mut listeners = Vec::new();
     for (listener, socket) in bound {

@@ -2,8 +2,8 @@
 //!
 //! Behaviour: names the broker that leads the group's partition of `__consumer_offsets`, which is created if it is not
 //! there. Version notes: v1 has key types, v4 takes several keys. Transactional ids and share groups have no coordinator
-//! here yet: their topic does not exist, which Kafka answers with COORDINATOR_NOT_AVAILABLE; INVALID_REQUEST for types
-//! that a version does not know.
+//! here yet: UNSUPPORTED_VERSION, which clients do not retry, so that they fail at once and say why. INVALID_REQUEST for
+//! types that a version does not know.
 
 use std::sync::Arc;
 
@@ -55,8 +55,8 @@ async fn find(
 ) -> Result<BrokerEndpoint, ErrorCode> {
     match key_type {
         GROUP => {}
-        TRANSACTION => return Err(ErrorCode::CoordinatorNotAvailable),
-        SHARE if context.api_version >= SHARE_SINCE => return Err(ErrorCode::CoordinatorNotAvailable),
+        TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
+        SHARE if context.api_version >= SHARE_SINCE => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),
     }
     if broker.image().topics.by_name(TOPIC).is_none() {

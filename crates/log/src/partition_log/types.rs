@@ -66,7 +66,7 @@ pub struct QuarantinedRange {
     /// Bytes `start_position..end_position` of the segment's file.
     pub start_position: u64,
     pub end_position: u64,
-    /// Offsets `first_offset..next_valid_offset` answer [`ReadError::CorruptRecord`].
+    /// Offsets `first_offset..next_valid_offset` answer [`CorruptRecord`](crate::ReadError::CorruptRecord).
     pub first_offset: Offset,
     pub next_valid_offset: Offset,
     pub reason: String,
