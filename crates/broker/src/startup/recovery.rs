@@ -2,8 +2,8 @@
 //!
 //! After a clean stop nothing is read. Otherwise each log is scanned above its recovery point, and the journal's batches
 //! are put where the segments lack them. Above the recovery point the journal has every batch that was acknowledged as
-//! durable, so what a power cut damaged up there is written back to its place; what the journal does not have stays in
-//! quarantine.
+//! durable, so damage up there (a page that never reached the disk) is cut off and replaced from the journal; damage
+//! below it is left to quarantine.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use taccola_base::{TopicPartition, Uuid};
 use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalIdentity};
 use taccola_log::log_dir::{self, FoundPartition};
-use taccola_log::{LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport, Replayed};
+use taccola_log::{LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport};
 
 use super::StartError;
 use super::dirs::{LogDir, LogDirs};
@@ -142,29 +142,46 @@ fn open_log(
     summary.bytes_scanned += report.bytes_scanned;
     summary.truncated_bytes += report.truncated_bytes;
     summary.quarantined_ranges += report.quarantined.len();
-    summary.replayed_batches += replay(&mut log, &journaled, now_ms).map_err(failed)?;
+    summary.replayed_batches += replay(&mut log, &report, hints.recovery_point, &journaled, now_ms).map_err(failed)?;
     log.set_high_watermark(log.log_end_offset());
     Ok(OpenedLog { log, log_dir: 0, topic_id: found.topic_id })
 }
 
-/// Puts the journal's batches where the log lacks them, also into damaged places, and syncs it. Answers how many.
-fn replay(log: &mut PartitionLog, journaled: &[JournalEntry], now_ms: i64) -> Result<usize, LogError> {
+/// Puts the journal's batches where the log lacks them, and syncs it. Answers how many.
+fn replay(
+    log: &mut PartitionLog,
+    report: &RecoveryReport,
+    recovery_point: i64,
+    journaled: &[JournalEntry],
+    now_ms: i64,
+) -> Result<usize, LogError> {
     if journaled.is_empty() {
         return Ok(0);
     }
+    let unsynced_damage =
+        report.quarantined.iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
+    if let Some(first) = unsynced_damage.min() {
+        log.truncate_to(first, now_ms)?;
+    }
     let mut replayed = 0;
     for entry in journaled {
+        let end = log.log_end_offset();
         if entry.kind == EntryKind::Truncate {
             log.truncate_to(entry.base_offset, now_ms)?;
             continue;
         }
-        let outcome = log.replay(&entry.records, now_ms).map_err(|error| LogError::BadFile {
+        if entry.next_offset <= end {
+            continue;
+        }
+        if entry.base_offset < end {
+            log.truncate_to(entry.base_offset, now_ms)?;
+        }
+        log.append_as_is(&entry.records, now_ms).map_err(|error| LogError::BadFile {
             path: journal::JOURNAL_FILE.into(),
             reason: format!("offset {} of {}: {error}", entry.base_offset, log.topic_partition()),
         })?;
-        replayed += usize::from(outcome != Replayed::Present);
+        replayed += 1;
     }
-    tell(&log.topic_partition().to_string(), &log.finish_replay(now_ms)?);
     log.flush(now_ms)?;
     Ok(replayed)
 }
