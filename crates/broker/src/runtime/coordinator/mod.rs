@@ -357,10 +357,11 @@ fn without_response<R>(effects: Effects<R>) -> Effects<()> {
     Effects { records, append, response: Reply::Now(()), released, timers }
 }
 
-/// The partition of `__consumer_offsets` that a group belongs to: Java's hash of the name, its sign taken off.
+/// The partition of `__consumer_offsets` that a group belongs to: the absolute value of Java's hash of the name, 0 for the
+/// one number that has none (Kafka's `Utils.abs`; the default partitioner's `toPositive` is another function).
 pub fn partition_for(group_id: &str, partitions: i32) -> i32 {
     let hash = group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX) % partitions.max(1)
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
 /// Name of the topic whose partitions are the shards.
@@ -376,5 +377,7 @@ mod tests {
         assert_eq!(partition_for("group", 50), 98_629_247 % 50);
         assert_eq!(partition_for("", 50), 0);
         assert_eq!(partition_for("polygenelubricants", 50), 0);
+        // A negative hash, seen on a real Kafka: -317619447 lies in 0 of 3, where its lower 31 bits would say 2.
+        assert_eq!((partition_for("swappers", 3), partition_for("swappers", 50)), (0, 47));
     }
 }
