@@ -60,7 +60,8 @@ pub(super) fn open_logs(
     let identity = JournalIdentity { cluster_id: dirs.cluster_id.clone(), node_id, directory_id: first.id };
     let mut recovery = journal::open(config, identity).map_err(journal_error)?;
     if let Some(damage) = recovery.damage() {
-        tracing::error!(%damage, "the journal is damaged");
+        // A single node has nowhere to repair from: the loss is named, and what is whole is served.
+        tracing::error!(%damage, "the journal is damaged: these acknowledged frames are lost");
         recovery.accept_damage();
     }
     let mut entries: Entries = HashMap::new();
