@@ -229,9 +229,7 @@ fn directories_that_are_not_ours() {
         prepare(&data);
         assert_one_sentence(what, &refused(home.path(), free_port(), ""), words);
     };
-    let meta = |text: &'static str| {
-        move |data: &Path| fs::write(data.join("meta.properties"), text).unwrap()
-    };
+    let meta = |text: &'static str| move |data: &Path| fs::write(data.join("meta.properties"), text).unwrap();
     foreign("another node", &["node"], &meta("version=1\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\nnode.id=7\n"));
     foreign("version", &["meta.properties"], &meta("version=9\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\nnode.id=0\n"));
     foreign("damaged", &["meta.properties"], &meta("version=1\nnode.id=zero\n"));

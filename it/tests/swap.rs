@@ -189,7 +189,8 @@ impl Written {
             eventually("a leader", || (list_offset(&mut conn, topic, *partition, -2).0 == 0).then_some(()));
             assert_eq!(list_offset(&mut conn, topic, *partition, -2).1, *start, "{who}: start of {topic}-{partition}");
             let got = read_all(&mut conn, topic, *partition, *start);
-            let got: Vec<_> = got.iter().map(|record| String::from_utf8_lossy(record.value.as_ref().unwrap())).collect();
+            let got: Vec<_> =
+                got.iter().map(|record| String::from_utf8_lossy(record.value.as_ref().unwrap())).collect();
             assert_eq!(got, values[*start as usize..], "{who}: {topic}-{partition}");
         }
         let places: Vec<Place> = self.offsets.keys().cloned().collect();
@@ -295,8 +296,7 @@ fn the_dump_tool_reads_every_file() {
     new_topic(&mut conn, "dumped", 1, &[("internal.segment.bytes", "4096"), ("index.interval.bytes", "100")]);
     let producer = requests::init_producer(&mut conn).unwrap().expect("a producer id");
     for i in 0..60 {
-        let mut builder =
-            BatchBuilder::new(CODECS[i as usize % CODECS.len()]).producer(producer.0, producer.1, i * 2);
+        let mut builder = BatchBuilder::new(CODECS[i as usize % CODECS.len()]).producer(producer.0, producer.1, i * 2);
         for _ in 0..2 {
             builder.append(now_ms(), Some(b"key"), Some("value ".repeat(40).as_bytes()), &[]);
         }
