@@ -56,8 +56,8 @@ impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut sorted = self.recoveries.clone();
         sorted.sort();
-        let at = |part: usize| sorted.get((sorted.len() * part / 100).min(sorted.len().saturating_sub(1))).copied();
-        let (median, p99, max) = (at(50), at(99), sorted.last().copied());
+        let at = |part: usize| sorted.get(sorted.len() * part / 100).or(sorted.last()).copied().unwrap_or_default();
+        let (median, p99, max) = (at(50), at(99), sorted.last().copied().unwrap_or_default());
         write!(
             f,
             "{} cycles, {} crashes, {} records known, {} batches acknowledged, {} committed offsets, {} topics made; \
