@@ -12,7 +12,7 @@ use std::sync::Arc;
 use taccola_base::{TopicPartition, Uuid};
 use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalIdentity};
 use taccola_log::log_dir::{self, FoundPartition};
-use taccola_log::{LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport};
+use taccola_log::{AppendError, LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport, Replayed};
 
 use super::StartError;
 use super::dirs::{LogDir, LogDirs};
@@ -143,15 +143,18 @@ fn open_log(
     summary.bytes_scanned += report.bytes_scanned;
     summary.truncated_bytes += report.truncated_bytes;
     summary.quarantined_ranges += report.quarantined.len();
-    summary.replayed_batches += replay(&mut log, &report, hints.recovery_point, &journaled, now_ms).map_err(failed)?;
+    summary.replayed_batches += replay(&mut log, hints.recovery_point, &journaled, now_ms).map_err(failed)?;
     log.set_high_watermark(log.log_end_offset());
     Ok(OpenedLog { log, log_dir: 0, topic_id: found.topic_id })
 }
 
 /// Puts the journal's batches where the log lacks them, and syncs it. Answers how many.
+///
+/// First they are written back to their places, which keeps whatever is whole behind them. A hole above the recovery
+/// point that is left then held batches that were never promised to survive: the log is cut off there, and what the
+/// journal has behind it is appended again.
 fn replay(
     log: &mut PartitionLog,
-    report: &RecoveryReport,
     recovery_point: i64,
     journaled: &[JournalEntry],
     now_ms: i64,
@@ -159,29 +162,30 @@ fn replay(
     if journaled.is_empty() {
         return Ok(0);
     }
-    let unsynced_damage =
-        report.quarantined.iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
-    if let Some(first) = unsynced_damage.min() {
-        log.truncate_to(first, now_ms)?;
-    }
+    let unusable = |log: &PartitionLog, entry: &JournalEntry, error: AppendError| LogError::BadFile {
+        path: journal::JOURNAL_FILE.into(),
+        reason: format!("offset {} of {}: {error}", entry.base_offset, log.topic_partition()),
+    };
     let mut replayed = 0;
     for entry in journaled {
-        let end = log.log_end_offset();
         if entry.kind == EntryKind::Truncate {
             log.truncate_to(entry.base_offset, now_ms)?;
             continue;
         }
-        if entry.next_offset <= end {
-            continue;
+        let outcome = log.replay(&entry.records, now_ms).map_err(|error| unusable(log, entry, error))?;
+        replayed += usize::from(outcome != Replayed::Present);
+    }
+    log.finish_replay(now_ms)?;
+    let holes = log.quarantined().iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
+    if let Some(first) = holes.min() {
+        let partition = log.topic_partition().to_string();
+        tracing::warn!(partition, from_offset = first, "cut off at batches that were not synced when the power went");
+        log.truncate_to(first, now_ms)?;
+        for entry in journaled.iter().filter(|entry| entry.kind == EntryKind::Append) {
+            if entry.base_offset >= log.log_end_offset() {
+                log.append_as_is(&entry.records, now_ms).map_err(|error| unusable(log, entry, error))?;
+            }
         }
-        if entry.base_offset < end {
-            log.truncate_to(entry.base_offset, now_ms)?;
-        }
-        log.append_as_is(&entry.records, now_ms).map_err(|error| LogError::BadFile {
-            path: journal::JOURNAL_FILE.into(),
-            reason: format!("offset {} of {}: {error}", entry.base_offset, log.topic_partition()),
-        })?;
-        replayed += 1;
     }
     log.flush(now_ms)?;
     Ok(replayed)
