@@ -22,7 +22,7 @@ use crate::fetch::session::{FetchContext, FetchRequestView, FetchSessionCache};
 use crate::metrics::Metrics;
 use crate::partition::{AppendRejected, Durability, Partition};
 use crate::partitions::PartitionTable;
-use crate::runtime::coordinator::GroupCoordinator;
+use crate::runtime::coordinator::{CoordinatorLifecycle, GroupCoordinator};
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
 use crate::runtime::producer_ids::ProducerIds;
@@ -39,6 +39,8 @@ pub struct Broker {
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,
     pub groups: Arc<GroupCoordinator>,
+    /// All coordinators, each also a field of its own.
+    pub(crate) coordinators: Vec<Arc<dyn CoordinatorLifecycle>>,
     pub log_shared: Arc<LogShared>,
     pub metrics: Metrics,
     pub(crate) image: ArcSwap<MetadataImage>,

@@ -1,16 +1,17 @@
 //! What all group handlers ask: where a group's shard is, and what goes back when it is not here.
 
 use taccola_base::Uuid;
+use taccola_base::topic::GROUP_METADATA_TOPIC;
 use taccola_wire::error::ErrorCode;
 
 use crate::broker::Broker;
-use crate::runtime::coordinator::{TOPIC, partition_for};
+use crate::runtime::coordinator::partition_for;
 
 impl Broker {
     /// The partition of `__consumer_offsets` that a group belongs to.
     pub fn group_partition(&self, group_id: &str) -> Result<i32, ErrorCode> {
         let image = self.image();
-        let topic = image.topics.by_name(TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let topic = image.topics.by_name(GROUP_METADATA_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let partitions = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
         Ok(partition_for(group_id, partitions))
     }

@@ -47,25 +47,51 @@ pub enum Reply<R> {
     Parked,
 }
 
-/// What a step of the shard asks of its caller, in any order except that the records of one shard are appended in the
-/// order of their [`AppendId`]s.
+/// What a step of a shard asks of its caller, in any order except that the records of one shard are appended in the
+/// order of their [`AppendId`]s. `P` are the replies that can be parked, `K` the timers, `A` what else is to be done
+/// outside of the shard; the defaults are those of [`GroupShard`](crate::GroupShard).
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
-pub struct Effects<R> {
-    /// To append, in this order; several batches will do. Empty exactly when `append` is `None`.
+pub struct Effects<R, P = Response, K = TimerKey, A = NoAction> {
+    /// To append, in this order; several batches will do.
     pub records: Vec<CoordinatorRecord>,
-    /// Under this id the caller reports the fate of `records`.
+    /// As what the records are appended; an end marker has no records.
+    pub batch: BatchKind,
+    /// Under this id the caller reports the fate of the append. `None` exactly when there is nothing to append.
     pub append: Option<AppendId>,
     pub response: Reply<R>,
-    pub released: Vec<Released>,
-    pub timers: Vec<TimerOp>,
+    pub released: Vec<Released<P>>,
+    pub timers: Vec<TimerOp<K>>,
+    pub actions: Vec<A>,
+}
+
+/// Group shards ask for nothing but records, replies and timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAction {}
+
+/// What the batches of an append say about transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchKind {
+    #[default]
+    Plain,
+    /// Part of a producer's open transaction; without sequence numbers.
+    Transactional { producer_id: i64, producer_epoch: i16 },
+    /// The control record that ends the producer's transaction in this partition.
+    EndMarker {
+        producer_id: i64,
+        producer_epoch: i16,
+        commit: bool,
+        coordinator_epoch: i32,
+        /// 0, 1 or 2: from 2 on the marker must carry a higher epoch than the records (KIP-890).
+        transaction_version: i16,
+    },
 }
 
 /// A reply that was parked and goes out now.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Released {
+pub struct Released<P = Response> {
     pub token: RequestToken,
-    pub response: Response,
+    pub response: P,
 }
 
 /// The replies that can be parked.
@@ -120,14 +146,14 @@ impl Response {
 
 /// A timer has one deadline at a time: setting it again moves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TimerOp {
+pub enum TimerOp<K = TimerKey> {
     Set {
-        key: TimerKey,
+        key: K,
         /// Milliseconds on the clock of `now_ms`; may lie in the past.
         deadline_ms: i64,
     },
     Cancel {
-        key: TimerKey,
+        key: K,
     },
 }
 

@@ -9,7 +9,9 @@
 //! Answers to Kafka's `GroupCoordinatorShard`, `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup`.
 
 mod classic;
+pub mod cluster_image;
 mod config;
+mod coordinator_shard;
 mod effects;
 mod group_admin;
 mod offset_commit;
@@ -21,8 +23,10 @@ mod replay;
 mod shard;
 
 pub use config::GroupConfig;
+pub use coordinator_shard::{CoordinatorShard, EffectsOf};
 pub use effects::{
-    AppendId, CoordinatorRecord, Effects, Released, Reply, RequestContext, RequestToken, Response, TimerKey, TimerOp,
+    AppendId, BatchKind, CoordinatorRecord, Effects, NoAction, Released, Reply, RequestContext, RequestToken, Response,
+    TimerKey, TimerOp,
 };
 pub use offset_commit::error_response as offset_commit_error_response;
 pub use offset_fetch::{groups_of_request as offset_fetch_groups, response_of_groups as offset_fetch_response};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use taccola_wire::messages::join_group_request::JoinGroupRequestProtocol;
 
 use crate::classic::Group;
-use crate::effects::{CoordinatorRecord, Released, RequestToken, Response, TimerKey, TimerOp};
+use crate::effects::{BatchKind, CoordinatorRecord, Released, RequestToken, Response, TimerKey, TimerOp};
 use crate::offsets::OffsetAndMetadata;
 
 /// What one record changes among the committed offsets once it is committed. Groups change by [`Done`].
@@ -58,6 +58,7 @@ pub(crate) struct ReplacedMember {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) records: Vec<CoordinatorRecord>,
+    pub(crate) batch: BatchKind,
     /// One for each record.
     pub(crate) changes: Vec<Change>,
     pub(crate) done: Vec<Done>,
@@ -66,6 +67,11 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Whether there is something to append.
+    pub(crate) fn writes(&self) -> bool {
+        !self.records.is_empty() || matches!(self.batch, BatchKind::EndMarker { .. })
+    }
+
     pub(crate) fn release(&mut self, token: RequestToken, response: Response) {
         self.released.push(Released { token, response });
     }

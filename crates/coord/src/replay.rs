@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_log_of_the_jvm_loads() {
-        let mut shard = GroupShard::new(GroupConfig::default());
+        let mut shard = GroupShard::new(GroupConfig::default(), std::sync::Arc::new(crate::cluster_image::EmptyImage));
         let mut skipped = 0;
         for (offset, producer_id, key, value) in segment() {
             let replayed = shard.replay(offset, producer_id, &key, value.as_ref()).unwrap();

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use taccola_base::limits;
+use taccola_base::topic::GROUP_METADATA_TOPIC;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use taccola_wire::messages::{
@@ -18,11 +20,13 @@ use taccola_wire::messages::{
 
 use crate::GroupConfig;
 use crate::classic::{Group, MEMBER_ID_PREFIX_MAX, State, bytes_of_member, join_error, sync_error};
-use crate::effects::{AppendId, Effects, Reply, RequestContext, RequestToken, Response, TimerKey};
+use crate::cluster_image::{ClusterImage, TopicChanges};
+use crate::coordinator_shard::CoordinatorShard;
+use crate::effects::{AppendId, Effects, NoAction, Reply, RequestContext, RequestToken, Response, TimerKey};
 use crate::offsets::Offsets;
 use crate::outbox::{Change, Done, GroupRef, Outbox};
 use crate::records;
-use crate::replay::ForeignGroup;
+use crate::replay::{ForeignGroup, ReplayError, Replayed};
 
 /// From this version on LeaveGroup names several members, and each has an error of its own.
 const LEAVE_BATCH_FROM: i16 = 3;
@@ -32,6 +36,7 @@ const SYNC_PROTOCOL_FROM: i16 = 5;
 #[derive(Debug)]
 pub struct GroupShard {
     pub(crate) config: GroupConfig,
+    pub(crate) image: Arc<dyn ClusterImage>,
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
     /// Groups of the kinds that are not served yet, as the log tells of them: they are left alone.
     pub(crate) foreign: BTreeMap<Arc<str>, ForeignGroup>,
@@ -67,9 +72,10 @@ impl Pending {
 }
 
 impl GroupShard {
-    pub fn new(config: GroupConfig) -> Self {
+    pub fn new(config: GroupConfig, image: Arc<dyn ClusterImage>) -> Self {
         Self {
             config,
+            image,
             groups: BTreeMap::new(),
             foreign: BTreeMap::new(),
             offsets: Offsets::default(),
@@ -92,14 +98,22 @@ impl GroupShard {
 
     /// The step's end: its records get an id, and whoever waits for them is remembered under it.
     pub(crate) fn finish<R>(&mut self, response: Reply<R>, out: Outbox) -> Effects<R> {
-        let append = (!out.records.is_empty()).then(|| {
+        let append = out.writes().then(|| {
             self.next_append += 1;
             let id = AppendId(self.next_append);
             let pending = Pending { changes: out.changes, done: out.done, fetches: Vec::new() };
             self.pending.insert(id, pending);
             id
         });
-        Effects { records: out.records, append, response, released: out.released, timers: out.timers }
+        Effects {
+            records: out.records,
+            batch: out.batch,
+            append,
+            response,
+            released: out.released,
+            timers: out.timers,
+            actions: Vec::new(),
+        }
     }
 
     /// A reply that the step itself released, as when the last member joins, is a reply at once.
@@ -128,7 +142,7 @@ impl GroupShard {
         mut out: Outbox,
         wrap: impl FnOnce(R) -> Response,
     ) -> Effects<R> {
-        if out.records.is_empty() {
+        if !out.writes() {
             return self.finish(Reply::Now(response), out);
         }
         out.done.push(Done::Respond { token, response: wrap(response) });
@@ -494,8 +508,71 @@ impl GroupShard {
     }
 }
 
+/// What the runtime drives; each method is told where it is written.
+impl CoordinatorShard for GroupShard {
+    type Config = GroupConfig;
+    type Response = Response;
+    type TimerKey = TimerKey;
+    type Action = NoAction;
+
+    const TOPIC: &'static str = GROUP_METADATA_TOPIC;
+
+    fn new(config: GroupConfig, image: Arc<dyn ClusterImage>, _leader_epoch: i32) -> Self {
+        GroupShard::new(config, image)
+    }
+
+    fn set_config(&mut self, config: GroupConfig) {
+        GroupShard::set_config(self, config);
+    }
+
+    fn on_new_image(&mut self, now_ms: i64, image: &Arc<dyn ClusterImage>, changes: &TopicChanges) -> Effects<()> {
+        self.image = image.clone();
+        self.on_topics_deleted(now_ms, &changes.deleted)
+    }
+
+    fn replay(
+        &mut self,
+        offset: i64,
+        producer_id: i64,
+        key: &Bytes,
+        value: Option<&Bytes>,
+    ) -> Result<Replayed, ReplayError> {
+        GroupShard::replay(self, offset, producer_id, key, value)
+    }
+
+    fn replay_end_transaction(&mut self, producer_id: i64, commit: bool) {
+        GroupShard::replay_end_transaction(self, producer_id, commit);
+    }
+
+    fn loaded(&mut self, now_ms: i64) -> Effects<()> {
+        GroupShard::loaded(self, now_ms)
+    }
+
+    fn appended(&mut self, _now_ms: i64, _append: AppendId, _base_offset: i64) {}
+
+    fn committed(&mut self, now_ms: i64, append: AppendId, base_offset: i64) -> Effects<()> {
+        GroupShard::committed(self, now_ms, append, base_offset)
+    }
+
+    fn failed(&mut self, now_ms: i64, append: AppendId, error: ErrorCode) -> Effects<()> {
+        GroupShard::failed(self, now_ms, append, error)
+    }
+
+    fn timed_out(&mut self, now_ms: i64, append: AppendId, error: ErrorCode) -> Effects<()> {
+        GroupShard::timed_out(self, now_ms, append, error)
+    }
+
+    fn on_timer(&mut self, now_ms: i64, key: &TimerKey) -> Effects<()> {
+        GroupShard::on_timer(self, now_ms, key)
+    }
+
+    fn unload(self) -> Effects<()> {
+        GroupShard::unload(self)
+    }
+}
+
 /// What a client learns when records could not be written.
-fn append_error(error: ErrorCode) -> ErrorCode {
+pub(crate) fn append_error(error: ErrorCode) -> ErrorCode {
     match error {
         ErrorCode::UnknownTopicOrPartition
         | ErrorCode::NotEnoughReplicas

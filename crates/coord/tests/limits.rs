@@ -37,7 +37,8 @@ fn error(effects: &Effects<JoinGroupResponse>) -> Option<ErrorCode> {
 
 #[test]
 fn metadata_beyond_the_limit_is_refused_and_leaves_nothing_behind() {
-    let mut shard = GroupShard::new(GroupConfig::default());
+    let mut shard =
+        GroupShard::new(GroupConfig::default(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
     let huge = Bytes::from(vec![0; GROUP_METADATA_BYTES_MAX + 1]);
     let effects = join(&mut shard, 1, "a", huge.clone());
     assert_eq!(error(&effects), Some(ErrorCode::GroupMaxSizeReached));
@@ -62,7 +63,10 @@ fn metadata_beyond_the_limit_is_refused_and_leaves_nothing_behind() {
 
 #[test]
 fn assignments_beyond_the_limit_fail_and_everybody_joins_again() {
-    let mut shard = GroupShard::new(GroupConfig { initial_rebalance_delay_ms: 0, ..Default::default() });
+    let mut shard = GroupShard::new(
+        GroupConfig { initial_rebalance_delay_ms: 0, ..Default::default() },
+        std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage),
+    );
     let effects = join(&mut shard, 1, "a", Bytes::from_static(b"m"));
     let _ = shard.committed(0, effects.append.unwrap(), 0);
     let effects = shard.on_timer(0, &TimerKey::Join { group: "g".into() });
@@ -86,7 +90,8 @@ fn assignments_beyond_the_limit_fail_and_everybody_joins_again() {
 
 #[test]
 fn what_is_kept_is_a_copy_of_its_own() {
-    let mut shard = GroupShard::new(GroupConfig::default());
+    let mut shard =
+        GroupShard::new(GroupConfig::default(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
     let frame = Bytes::from(vec![7; 1_000_000]);
     let effects = join(&mut shard, 1, "a", frame.slice(10..20));
     assert_eq!(error(&effects), None);

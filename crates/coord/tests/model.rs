@@ -122,7 +122,7 @@ fn group_of(client: usize) -> &'static str {
 impl World {
     fn new() -> Self {
         Self {
-            shard: GroupShard::new(config()),
+            shard: GroupShard::new(config(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage)),
             now_ms: 1_000_000,
             log: Vec::new(),
             held: Vec::new(),
@@ -399,7 +399,7 @@ impl World {
     }
 
     fn replayed(&self) -> GroupShard {
-        let mut shard = GroupShard::new(config());
+        let mut shard = GroupShard::new(config(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
         for (offset, record) in (0..).zip(&self.log) {
             shard.replay(offset, -1, &record.key, record.value.as_ref()).unwrap();
         }

@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
+use taccola_base::topic::GROUP_METADATA_TOPIC;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use taccola_wire::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
 
 use crate::broker::{Broker, BrokerEndpoint};
 use crate::context::RequestContext;
-use crate::runtime::coordinator::TOPIC;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -59,11 +59,12 @@ async fn find(
         SHARE if context.api_version >= SHARE_SINCE => return Err(ErrorCode::UnsupportedVersion),
         _ => return Err(ErrorCode::InvalidRequest),
     }
-    if broker.image().topics.by_name(TOPIC).is_none() {
-        broker.auto_create(std::iter::once(TOPIC)).await;
+    if broker.image().topics.by_name(GROUP_METADATA_TOPIC).is_none() {
+        broker.auto_create(std::iter::once(GROUP_METADATA_TOPIC)).await;
     }
     let partition = broker.group_partition(key)?;
-    let (leader, _) = broker.current_leader(TOPIC, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let (leader, _) =
+        broker.current_leader(GROUP_METADATA_TOPIC, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let image = broker.image();
     broker.endpoint(&image, &context.connection, leader).ok_or(ErrorCode::CoordinatorNotAvailable)
 }

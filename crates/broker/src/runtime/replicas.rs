@@ -13,7 +13,7 @@ use taccola_meta::{MetadataChanges, MetadataImage};
 use crate::broker::Broker;
 use crate::clock;
 use crate::partition::{Leadership, Partition};
-use crate::runtime::coordinator;
+use crate::runtime::coordinator::image::{self as coordinator_image, topic_changes};
 
 /// What the image says of a partition's leadership.
 pub fn leadership(registration: &PartitionRegistration) -> Leadership {
@@ -28,7 +28,6 @@ impl Broker {
     /// Makes an image the current one and does what its changes ask for. Called by the metadata writer alone, in order.
     pub(crate) fn apply(&self, image: MetadataImage, changes: &MetadataChanges) {
         let local = changes.local(&image, self.node_id);
-        let offsets_known = self.image().topics.by_name(coordinator::TOPIC).is_some();
         for gone in local.deletes.iter().chain(&local.not_replicas) {
             self.remove_replica(&gone.topic, gone.topic_id, gone.partition);
         }
@@ -42,18 +41,15 @@ impl Broker {
         if broker_changed {
             self.reconfigure_broker(&image);
         }
-        let deleted =
-            changes.deleted_topics.values().map(|topic| (topic.name.to_string(), topic.id)).collect::<Vec<_>>();
-        self.image.store(Arc::new(image));
-        if !deleted.is_empty() {
-            self.groups.topics_deleted(&deleted);
-        }
-        let shards_changed = local.leaders.iter().any(|(at, _)| &*at.topic == coordinator::TOPIC);
-        if offsets_known && !shards_changed {
-            return;
-        }
-        for partition in self.partitions.of_topic(coordinator::TOPIC) {
-            self.groups.take_over(partition);
+        let image = Arc::new(image);
+        self.image.store(image.clone());
+        let (view, topic_changes) = (coordinator_image::view(image.clone()), topic_changes(&image, changes));
+        for coordinator in &self.coordinators {
+            coordinator.publish(view.clone(), &topic_changes);
+            let led = local.leaders.iter().filter(|(at, _)| *at.topic == *coordinator.topic());
+            for partition in led.filter_map(|(at, _)| self.partitions.get(&at.topic, at.partition)) {
+                coordinator.take_over(partition);
+            }
         }
     }
 
@@ -131,8 +127,8 @@ impl Broker {
 
     fn remove_replica(&self, topic: &str, id: Uuid, partition: i32) {
         let Some(gone) = self.partitions.remove(topic, id, partition) else { return };
-        if topic == coordinator::TOPIC {
-            self.groups.give_up(partition);
+        for coordinator in self.coordinators.iter().filter(|c| c.topic() == topic) {
+            coordinator.give_up(partition);
         }
         let Some(log) = gone.take_log() else { return };
         match log.rename_for_delete(Uuid::random()) {

@@ -119,18 +119,21 @@ pub(crate) async fn open(
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let rules = Arc::new(TableRules::new(config.node_id, settings.clone(), dynamic.clone()));
     let controller = Controller::new(controller_settings(&config), rules);
+    let groups = GroupCoordinator::new(
+        GroupConfig::new(&config.groups.classic, &config.offsets),
+        coordinator::image::view(Arc::default()),
+        config.offsets.topic_compression_codec,
+        durability,
+        journal.clone(),
+        tokio::runtime::Handle::current(),
+    );
     let broker = Arc::new(Broker {
         node_id: config.node_id,
         cluster_id: dirs.cluster_id.clone(),
         log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
         partitions: PartitionTable::default(),
-        groups: GroupCoordinator::new(
-            GroupConfig::new(&config.groups.classic, &config.offsets),
-            config.offsets.topic_compression_codec,
-            durability,
-            journal.clone(),
-            tokio::runtime::Handle::current(),
-        ),
+        coordinators: vec![groups.clone()],
+        groups,
         journal,
         log_shared: shared,
         metrics: Metrics::default(),
@@ -150,8 +153,10 @@ pub(crate) async fn open(
     });
     adopt_logs(&broker, image, logs);
     register(&broker, bound, summary.clean).await?;
-    for partition in broker.partitions.of_topic(coordinator::TOPIC) {
-        broker.groups.take_over(partition);
+    for coordinator in &broker.coordinators {
+        for partition in broker.partitions.of_topic(coordinator.topic()) {
+            coordinator.take_over(partition);
+        }
     }
     Ok((broker, summary))
 }

@@ -39,7 +39,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let config = GroupConfig { initial_rebalance_delay_ms: 0, ..Default::default() };
         Self {
-            shard: GroupShard::new(config.clone()),
+            shard: GroupShard::new(config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage)),
             config,
             now_ms: 1_000_000,
             log: Vec::new(),
@@ -109,7 +109,10 @@ impl World {
             }
             "crash" => self.crash(),
             "unload" => {
-                let shard = std::mem::replace(&mut self.shard, GroupShard::new(self.config.clone()));
+                let shard = std::mem::replace(
+                    &mut self.shard,
+                    GroupShard::new(self.config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage)),
+                );
                 let effects = shard.unload();
                 self.take(effects);
                 self.timers.clear();
@@ -150,7 +153,8 @@ impl World {
             offsets_retention_ms: args.duration("offsets-retention", d.offsets_retention_ms),
             offsets_retention_check_interval_ms: args.duration("check-interval", d.offsets_retention_check_interval_ms),
         };
-        self.shard = GroupShard::new(self.config.clone());
+        self.shard =
+            GroupShard::new(self.config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
         if args.get("check-interval").is_some() {
             let effects = self.shard.loaded(self.now_ms);
             self.take(effects);
@@ -259,7 +263,8 @@ impl World {
     }
 
     fn crash(&mut self) {
-        self.shard = GroupShard::new(self.config.clone());
+        self.shard =
+            GroupShard::new(self.config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
         self.timers.clear();
         self.held.clear();
         self.hold = false;

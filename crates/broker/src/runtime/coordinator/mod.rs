@@ -1,72 +1,76 @@
-//! Drives the group coordinator's pure shards: appends what they want recorded, tells them when it is committed, keeps
-//! their timers, and answers requests when they say so. Answers to Kafka's `CoordinatorRuntime`.
+//! Drives the pure shards of a coordinator: appends what they want recorded, tells them when it is committed, keeps their
+//! timers, does what they ask for, and answers requests when they say so. One runtime for groups, transactions and share
+//! state. Answers to Kafka's `CoordinatorRuntime`.
 //!
-//! One shard per partition of `__consumer_offsets` that this broker leads. A shard's lock is taken before its partition's
-//! and never while that one is held. Invariants: a shard's records are appended in the order in which it made them and
-//! reported committed in that order; every parked request is answered exactly once, also when its shard goes away.
+//! One shard per partition of the coordinator's topic that this broker leads. A shard's lock is taken before its
+//! partition's and never while that one is held. Invariants: a shard's records are appended before its next step and
+//! reported committed in the order in which it made them; every parked request is answered exactly once, also when its
+//! shard goes away.
 
+mod append;
+pub mod image;
 mod load;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use parking_lot::{Mutex, RwLock};
-use taccola_base::Uuid;
-use taccola_base::topic::GROUP_METADATA_TOPIC;
+use taccola_coord::cluster_image::{ClusterImage, TopicChanges};
 use taccola_coord::{
-    AppendId, CoordinatorRecord, Effects, GroupConfig, GroupShard, Reply, RequestContext as ShardContext, RequestToken,
-    Response, TimerKey,
+    AppendId, CoordinatorShard, Effects, EffectsOf, GroupShard, Reply, RequestContext as ShardContext, RequestToken,
 };
-use taccola_log::AppendOrigin;
-use taccola_wire::batch::{BatchBuilder, Compression};
+use taccola_wire::batch::Compression;
 use taccola_wire::error::ErrorCode;
 use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::context::RequestContext;
-use crate::error_map;
-use crate::partition::{AppendRejected, Durability, Partition};
+use crate::partition::{Durability, Partition};
 use crate::runtime::journal::{JournalRuntime, Ticket};
 use timers::Timers;
 
-/// What a batch takes besides its records.
-const BATCH_HEADER_BYTES: usize = 61;
 /// A commit that the disk has not confirmed within this is given up as far as its requests are concerned.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// Groups and their offsets.
+pub type GroupCoordinator = Coordinator<GroupShard>;
+
 /// All shards of this broker.
-pub struct GroupCoordinator {
-    shards: RwLock<HashMap<i32, Arc<Shard>>>,
-    config: Mutex<GroupConfig>,
+pub struct Coordinator<S: CoordinatorShard> {
+    shards: RwLock<HashMap<i32, Arc<Shard<S>>>>,
+    config: Mutex<S::Config>,
+    /// What new shards begin with.
+    image: Mutex<Arc<dyn ClusterImage>>,
     compression: Compression,
     durability: Durability,
     journal: Arc<JournalRuntime>,
-    timers: Arc<Timers>,
+    timers: Arc<Timers<S::TimerKey>>,
     handle: tokio::runtime::Handle,
+    /// Does what shards want done outside; given the shard's partition.
+    act: OnceLock<Box<dyn Fn(i32, S::Action) + Send + Sync>>,
     /// Itself, for the tasks that it starts.
-    me: Weak<GroupCoordinator>,
+    me: Weak<Self>,
 }
 
-/// One partition of `__consumer_offsets`.
-pub(crate) struct Shard {
+/// One partition of the coordinator's topic.
+pub(crate) struct Shard<S: CoordinatorShard> {
     partition: Arc<Partition>,
-    core: Mutex<Core>,
+    core: Mutex<Core<S>>,
 }
 
-enum State {
+enum State<S> {
     Loading,
-    Active(Box<GroupShard>),
-    /// The log could not be understood: serving it could lose offsets.
+    Active(Box<S>),
+    /// The log could not be understood: serving it could lose what it says.
     Failed,
 }
 
-struct Core {
-    state: State,
+struct Core<S: CoordinatorShard> {
+    state: State<S>,
     next_token: u64,
-    parked: HashMap<RequestToken, oneshot::Sender<Response>>,
+    parked: HashMap<RequestToken, oneshot::Sender<S::Response>>,
     /// Appends that wait for the disk, oldest first.
     uncommitted: VecDeque<Uncommitted>,
 }
@@ -78,15 +82,57 @@ struct Uncommitted {
     ticket: Ticket,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'a> {
+    pub(crate) api_version: i16,
+    pub(crate) client_id: &'a str,
+    pub(crate) client_host: &'a str,
+}
+
 /// The request's way in: what the shard's method is given.
 pub(crate) struct Call<'a> {
     pub(crate) now_ms: i64,
     pub(crate) context: ShardContext<'a>,
 }
 
-impl GroupCoordinator {
+/// A coordinator as the metadata sees it: where its shards are, and what the cluster looks like.
+pub trait CoordinatorLifecycle: Send + Sync {
+    /// The internal topic whose partitions are the shards.
+    fn topic(&self) -> &'static str;
+
+    /// See [`Coordinator::take_over`].
+    fn take_over(&self, partition: Arc<Partition>);
+
+    /// See [`Coordinator::give_up`].
+    fn give_up(&self, partition: i32);
+
+    /// See [`Coordinator::publish`].
+    fn publish(&self, image: Arc<dyn ClusterImage>, changes: &TopicChanges);
+}
+
+impl<S: CoordinatorShard> CoordinatorLifecycle for Coordinator<S> {
+    fn topic(&self) -> &'static str {
+        S::TOPIC
+    }
+
+    fn take_over(&self, partition: Arc<Partition>) {
+        Coordinator::take_over(self, partition);
+    }
+
+    fn give_up(&self, partition: i32) {
+        Coordinator::give_up(self, partition);
+    }
+
+    fn publish(&self, image: Arc<dyn ClusterImage>, changes: &TopicChanges) {
+        Coordinator::publish(self, image, changes);
+    }
+}
+
+impl<S: CoordinatorShard> Coordinator<S> {
     pub fn new(
-        config: GroupConfig,
+        config: S::Config,
+        image: Arc<dyn ClusterImage>,
         compression_id: i8,
         durability: Durability,
         journal: Arc<JournalRuntime>,
@@ -95,11 +141,13 @@ impl GroupCoordinator {
         let coordinator = Arc::new_cyclic(|me| Self {
             shards: RwLock::default(),
             config: Mutex::new(config),
+            image: Mutex::new(image),
             compression: Compression::from_id(u8::try_from(compression_id).unwrap_or(0)).unwrap_or_default(),
             durability,
             journal,
             timers: Timers::new(),
             handle,
+            act: OnceLock::new(),
             me: me.clone(),
         });
         let weak = coordinator.me.clone();
@@ -111,8 +159,15 @@ impl GroupCoordinator {
         coordinator
     }
 
-    /// Takes over a partition of `__consumer_offsets`: loads it, in the background unless it is empty.
-    pub fn take_over(self: &Arc<Self>, partition: Arc<Partition>) {
+    /// Says what does the shards' actions; once, before the first partition is taken over.
+    pub fn on_action(&self, act: impl Fn(i32, S::Action) + Send + Sync + 'static) {
+        if self.act.set(Box::new(act)).is_err() {
+            tracing::error!(topic = S::TOPIC, "the coordinator's actions are set twice; the first holds");
+        }
+    }
+
+    /// Takes over a partition of the coordinator's topic: loads it, in the background unless it is empty.
+    pub fn take_over(&self, partition: Arc<Partition>) {
         let index = partition.topic_partition.partition;
         if self.shards.read().contains_key(&index) {
             return;
@@ -121,26 +176,40 @@ impl GroupCoordinator {
         let shard = Arc::new(Shard { partition: partition.clone(), core: Mutex::new(core) });
         self.shards.write().insert(index, shard.clone());
         let empty = partition.with_log(|log| log.log_end_offset() == log.log_start_offset()).unwrap_or(true);
-        let coordinator = self.clone();
         if empty {
-            coordinator.load(&shard);
-        } else {
-            self.handle.spawn_blocking(move || coordinator.load(&shard));
+            return self.load(&shard);
         }
+        let me = self.me.clone();
+        self.handle.spawn_blocking(move || {
+            if let Some(coordinator) = me.upgrade() {
+                coordinator.load(&shard);
+            }
+        });
     }
 
-    fn load(&self, shard: &Arc<Shard>) {
-        let loaded = load::replay_log(&shard.partition, self.config.lock().clone());
+    fn load(&self, shard: &Arc<Shard<S>>) {
+        let leader_epoch = shard.partition.leadership().leader_epoch;
+        let (config, image) = (self.config.lock().clone(), self.image.lock().clone());
+        let version = image.version();
+        let mut state = S::new(config, image, leader_epoch);
+        let loaded = load::replay_log(&shard.partition, &mut state);
         let mut core = shard.core.lock();
-        match loaded {
-            Ok(mut groups) => {
-                let effects = groups.loaded(clock::now_ms());
-                core.state = State::Active(Box::new(groups));
+        if let Err(reason) = loaded {
+            tracing::error!(partition = %shard.partition.topic_partition, reason, "cannot load a coordinator's partition");
+            core.state = State::Failed;
+            return;
+        }
+        let now_ms = clock::now_ms();
+        let effects = state.loaded(now_ms);
+        core.state = State::Active(Box::new(state));
+        self.run_effects(shard, &mut core, effects);
+        // Settings and metadata may have changed while the log was read.
+        let (config, image) = (self.config.lock().clone(), self.image.lock().clone());
+        if let State::Active(state) = &mut core.state {
+            state.set_config(config);
+            if image.version() > version {
+                let effects = state.on_new_image(now_ms, &image, &TopicChanges::default());
                 self.run_effects(shard, &mut core, effects);
-            }
-            Err(reason) => {
-                tracing::error!(partition = %shard.partition.topic_partition, reason, "cannot load groups and offsets");
-                core.state = State::Failed;
             }
         }
     }
@@ -149,8 +218,8 @@ impl GroupCoordinator {
     pub fn give_up(&self, partition: i32) {
         let Some(shard) = self.shards.write().remove(&partition) else { return };
         let mut core = shard.core.lock();
-        if let State::Active(groups) = std::mem::replace(&mut core.state, State::Loading) {
-            for released in groups.unload().released {
+        if let State::Active(state) = std::mem::replace(&mut core.state, State::Loading) {
+            for released in state.unload().released {
                 if let Some(waiting) = core.parked.remove(&released.token) {
                     let _ = waiting.send(released.response);
                 }
@@ -160,56 +229,69 @@ impl GroupCoordinator {
     }
 
     /// New settings; what is under way keeps its deadlines.
-    pub fn set_config(&self, config: GroupConfig) {
+    pub fn set_config(&self, config: S::Config) {
         *self.config.lock() = config.clone();
         for shard in self.all() {
-            if let State::Active(groups) = &mut shard.core.lock().state {
-                groups.set_config(config.clone());
+            if let State::Active(state) = &mut shard.core.lock().state {
+                state.set_config(config.clone());
             }
         }
     }
 
-    /// Topics were deleted: their committed offsets go.
-    pub fn topics_deleted(&self, topics: &[(String, Uuid)]) {
+    /// The cluster's metadata changed. Called in the order of the images.
+    pub fn publish(&self, image: Arc<dyn ClusterImage>, changes: &TopicChanges) {
+        *self.image.lock() = image.clone();
         for shard in self.all() {
             let mut core = shard.core.lock();
-            if let State::Active(groups) = &mut core.state {
-                let effects = groups.on_topics_deleted(clock::now_ms(), topics);
+            if let State::Active(state) = &mut core.state {
+                let effects = state.on_new_image(clock::now_ms(), &image, changes);
                 self.run_effects(&shard, &mut core, effects);
             }
         }
     }
 
-    fn all(&self) -> Vec<Arc<Shard>> {
+    fn all(&self) -> Vec<Arc<Shard<S>>> {
         self.shards.read().values().cloned().collect()
     }
 
     /// Runs one request on the shard of a group. `Err` is the error for the whole request: the group is not here, or not
     /// loaded yet.
     pub(crate) async fn call<R>(
-        self: &Arc<Self>,
+        &self,
         partition: i32,
         context: &RequestContext,
-        handle: impl FnOnce(&mut GroupShard, Call<'_>) -> Effects<R>,
-        take: impl FnOnce(Response) -> Option<R>,
+        handle: impl FnOnce(&mut S, Call<'_>) -> EffectsOf<S, R>,
+        take: impl FnOnce(S::Response) -> Option<R>,
+    ) -> Result<R, ErrorCode> {
+        let host = context.client_host();
+        let who = Caller { api_version: context.api_version, client_id: context.client_id(), client_host: &host };
+        self.call_as(partition, who, handle, take).await
+    }
+
+    /// The same for what the broker itself asks of a shard.
+    pub(crate) async fn call_as<R>(
+        &self,
+        partition: i32,
+        who: Caller<'_>,
+        handle: impl FnOnce(&mut S, Call<'_>) -> EffectsOf<S, R>,
+        take: impl FnOnce(S::Response) -> Option<R>,
     ) -> Result<R, ErrorCode> {
         let waiting = {
             let shard = self.shard(partition)?;
             let mut core = shard.core.lock();
             let token = RequestToken(core.next_token);
             core.next_token += 1;
-            let host = context.client_host();
             let call = Call {
                 now_ms: clock::now_ms(),
                 context: ShardContext {
                     token,
-                    api_version: context.api_version,
-                    client_id: context.client_id(),
-                    client_host: &host,
+                    api_version: who.api_version,
+                    client_id: who.client_id,
+                    client_host: who.client_host,
                     fresh_id: crate::random::bytes16(),
                 },
             };
-            let Effects { records, append, response, released, timers } = handle(active(&mut core)?, call);
+            let (response, effects) = split(handle(active(&mut core)?, call));
             let waiting = match response {
                 Reply::Now(response) => Ok(response),
                 Reply::Parked => {
@@ -218,11 +300,7 @@ impl GroupCoordinator {
                     Err(receiver)
                 }
             };
-            self.run_effects(
-                &shard,
-                &mut core,
-                Effects { records, append, response: Reply::Now(()), released, timers },
-            );
+            self.run_effects(&shard, &mut core, effects);
             waiting
         };
         match waiting {
@@ -232,14 +310,14 @@ impl GroupCoordinator {
     }
 
     /// Looks at a shard without changing it.
-    pub(crate) fn look<R>(&self, partition: i32, look: impl FnOnce(&GroupShard) -> R) -> Result<R, ErrorCode> {
+    pub(crate) fn look<R>(&self, partition: i32, look: impl FnOnce(&S) -> R) -> Result<R, ErrorCode> {
         let shard = self.shard(partition)?;
         let mut core = shard.core.lock();
         active(&mut core).map(|groups| look(groups))
     }
 
     /// Looks at each shard that is loaded; true when all are.
-    pub(crate) fn look_at_all(&self, mut look: impl FnMut(&GroupShard)) -> bool {
+    pub(crate) fn look_at_all(&self, mut look: impl FnMut(&S)) -> bool {
         let mut all = true;
         for shard in self.all() {
             match active(&mut shard.core.lock()) {
@@ -250,77 +328,58 @@ impl GroupCoordinator {
         all
     }
 
-    fn shard(&self, partition: i32) -> Result<Arc<Shard>, ErrorCode> {
+    fn shard(&self, partition: i32) -> Result<Arc<Shard<S>>, ErrorCode> {
         self.shards.read().get(&partition).cloned().ok_or(ErrorCode::NotCoordinator)
     }
 
-    fn fire(self: &Arc<Self>, partition: i32, key: &TimerKey) {
+    fn fire(&self, partition: i32, key: &S::TimerKey) {
         let Ok(shard) = self.shard(partition) else { return };
         let mut core = shard.core.lock();
-        if let State::Active(groups) = &mut core.state {
-            let effects = groups.on_timer(clock::now_ms(), key);
+        if let State::Active(state) = &mut core.state {
+            let effects = state.on_timer(clock::now_ms(), key);
             self.run_effects(&shard, &mut core, effects);
         }
     }
 
     /// Does what a step asks for, and what that leads to.
-    fn run_effects<R>(&self, shard: &Arc<Shard>, core: &mut Core, effects: Effects<R>) {
-        let mut due = VecDeque::from([without_response(effects)]);
+    fn run_effects(&self, shard: &Arc<Shard<S>>, core: &mut Core<S>, effects: EffectsOf<S, ()>) {
+        let partition = shard.partition.topic_partition.partition;
+        let mut due = VecDeque::from([effects]);
         while let Some(effects) = due.pop_front() {
-            self.timers.apply(shard.partition.topic_partition.partition, effects.timers);
+            self.timers.apply(partition, effects.timers);
             for released in effects.released {
                 // A client that went away has dropped its end.
                 if let Some(waiting) = core.parked.remove(&released.token) {
                     let _ = waiting.send(released.response);
                 }
             }
+            for action in effects.actions {
+                if let Some(act) = self.act.get() {
+                    act(partition, action);
+                }
+            }
             let Some(append) = effects.append else { continue };
-            let appended = self.append(shard, &effects.records);
-            let State::Active(groups) = &mut core.state else { continue };
+            let appended = self.append(&shard.partition, &effects.records, effects.batch);
+            let State::Active(state) = &mut core.state else { continue };
             let now_ms = clock::now_ms();
             match appended {
-                Ok((base_offset, None)) => due.push_back(groups.committed(now_ms, append, base_offset)),
-                Ok((base_offset, Some(ticket))) => {
-                    core.uncommitted.push_back(Uncommitted { append, base_offset, ticket });
-                    self.confirm_later(shard, ticket);
+                Ok((base_offset, ticket)) => {
+                    state.appended(now_ms, append, base_offset);
+                    match ticket {
+                        None => due.push_back(state.committed(now_ms, append, base_offset)),
+                        Some(ticket) => {
+                            core.uncommitted.push_back(Uncommitted { append, base_offset, ticket });
+                            self.confirm_later(shard, ticket);
+                        }
+                    }
                 }
-                Err(error) => due.push_back(groups.failed(now_ms, append, error)),
+                Err(error) => due.push_back(state.failed(now_ms, append, error)),
             }
         }
-    }
-
-    /// Appends a step's records, in as many batches as the topic's `max.message.bytes` asks for. Answers where the first
-    /// record stands, and what to wait for.
-    fn append(&self, shard: &Shard, records: &[CoordinatorRecord]) -> Result<(i64, Option<Ticket>), ErrorCode> {
-        let max_bytes = usize::try_from(shard.partition.topic_config().values.max_message_bytes).unwrap_or(0);
-        let mut first = None;
-        let mut ticket = None;
-        let mut records = records.iter().peekable();
-        while records.peek().is_some() {
-            let mut builder = BatchBuilder::new(self.compression);
-            let now_ms = clock::now_ms();
-            while let Some(record) = records.next_if(|record| {
-                let more = BatchBuilder::record_bytes_max(Some(&record.key), record.value.as_deref(), &[]);
-                builder.is_empty() || BATCH_HEADER_BYTES + builder.uncompressed_bytes() + more <= max_bytes
-            }) {
-                builder.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
-            }
-            let batch = builder.build().map_err(|_| ErrorCode::UnknownServerError)?;
-            let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
-            let origin = AppendOrigin::Coordinator { transaction_version: 0 };
-            let outcome = shard.partition.append(&self.journal, &mut batch, origin, self.durability, now_ms);
-            let outcome = outcome.map_err(|error| match error {
-                AppendRejected::NotLeader => ErrorCode::NotCoordinator,
-                error => error_map::append(&error),
-            })?;
-            first.get_or_insert(outcome.base_offset);
-            ticket = ticket.max(outcome.ticket);
-        }
-        first.map(|base_offset| (base_offset, ticket)).ok_or(ErrorCode::UnknownServerError)
     }
 
     /// Waits for the disk in a task of its own, then reports everything that is confirmed by then, in order.
-    fn confirm_later(&self, shard: &Arc<Shard>, ticket: Ticket) {
+    fn confirm_later(&self, shard: &Arc<Shard<S>>, ticket: Ticket) {
         let (shard, coordinator, journal) = (Arc::downgrade(shard), self.me.clone(), self.journal.clone());
         self.handle.spawn(async move {
             let confirmed = journal.wait_for(ticket, COMMIT_WAIT_MAX).await;
@@ -329,43 +388,40 @@ impl GroupCoordinator {
         });
     }
 
-    fn confirm(&self, shard: &Arc<Shard>, ticket: Ticket, durable: bool) {
+    fn confirm(&self, shard: &Arc<Shard<S>>, ticket: Ticket, durable: bool) {
         let mut core = shard.core.lock();
         while let Some(oldest) = core.uncommitted.front().copied().filter(|oldest| oldest.ticket <= ticket) {
             core.uncommitted.pop_front();
-            let State::Active(groups) = &mut core.state else { return };
+            let State::Active(state) = &mut core.state else { return };
             let now_ms = clock::now_ms();
             let effects = match durable {
-                true => groups.committed(now_ms, oldest.append, oldest.base_offset),
-                false => groups.timed_out(now_ms, oldest.append, ErrorCode::KafkaStorageError),
+                true => state.committed(now_ms, oldest.append, oldest.base_offset),
+                false => state.timed_out(now_ms, oldest.append, ErrorCode::KafkaStorageError),
             };
             self.run_effects(shard, &mut core, effects);
         }
     }
 }
 
-fn active(core: &mut Core) -> Result<&mut GroupShard, ErrorCode> {
+fn active<S: CoordinatorShard>(core: &mut Core<S>) -> Result<&mut S, ErrorCode> {
     match &mut core.state {
-        State::Active(groups) => Ok(groups),
+        State::Active(state) => Ok(state),
         State::Loading => Err(ErrorCode::CoordinatorLoadInProgress),
         State::Failed => Err(ErrorCode::CoordinatorNotAvailable),
     }
 }
 
-fn without_response<R>(effects: Effects<R>) -> Effects<()> {
-    let Effects { records, append, released, timers, .. } = effects;
-    Effects { records, append, response: Reply::Now(()), released, timers }
+fn split<R, P, K, A>(effects: Effects<R, P, K, A>) -> (Reply<R>, Effects<(), P, K, A>) {
+    let Effects { records, batch, append, response, released, timers, actions } = effects;
+    (response, Effects { records, batch, append, response: Reply::Now(()), released, timers, actions })
 }
 
-/// The partition of `__consumer_offsets` that a group belongs to: the absolute value of Java's hash of the name, 0 for the
+/// The partition of a coordinator's topic that a group, or a transactional id, belongs to: the absolute value of Java's hash of the name, 0 for the
 /// one number that has none (Kafka's `Utils.abs`; the default partitioner's `toPositive` is another function).
-pub fn partition_for(group_id: &str, partitions: i32) -> i32 {
-    let hash = group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+pub fn partition_for(key: &str, partitions: i32) -> i32 {
+    let hash = key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
-
-/// Name of the topic whose partitions are the shards.
-pub const TOPIC: &str = GROUP_METADATA_TOPIC;
 
 #[cfg(test)]
 mod tests {

@@ -3,11 +3,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taccola_coord::{TimerKey, TimerOp};
+use taccola_coord::TimerOp;
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -15,26 +16,26 @@ use crate::clock;
 /// Longest sleep: the wall clock may be set forward meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-#[derive(Default)]
-struct State {
+struct State<K> {
     /// Deadline and number of each set timer.
     due: BinaryHeap<Reverse<(i64, u64)>>,
-    keys: HashMap<u64, (i32, TimerKey)>,
-    numbers: HashMap<(i32, TimerKey), u64>,
+    keys: HashMap<u64, (i32, K)>,
+    numbers: HashMap<(i32, K), u64>,
     next: u64,
 }
 
-pub(super) struct Timers {
-    state: Mutex<State>,
+pub(super) struct Timers<K> {
+    state: Mutex<State<K>>,
     earlier: Notify,
 }
 
-impl Timers {
+impl<K: Clone + Eq + Hash> Timers<K> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), earlier: Notify::new() })
+        let state = State { due: BinaryHeap::new(), keys: HashMap::new(), numbers: HashMap::new(), next: 0 };
+        Arc::new(Self { state: Mutex::new(state), earlier: Notify::new() })
     }
 
-    pub(super) fn apply(&self, partition: i32, operations: Vec<TimerOp>) {
+    pub(super) fn apply(&self, partition: i32, operations: Vec<TimerOp<K>>) {
         if operations.is_empty() {
             return;
         }
@@ -61,7 +62,7 @@ impl Timers {
     }
 
     /// Calls `fire` for each timer whose time is up, for ever.
-    pub(super) async fn run(self: Arc<Self>, fire: impl Fn(i32, TimerKey)) {
+    pub(super) async fn run(self: Arc<Self>, fire: impl Fn(i32, K)) {
         loop {
             let wait = self.fire_due(&fire);
             tokio::select! {
@@ -72,7 +73,7 @@ impl Timers {
     }
 
     /// Fires what is due; answers how long nothing else will be.
-    fn fire_due(&self, fire: &impl Fn(i32, TimerKey)) -> Duration {
+    fn fire_due(&self, fire: &impl Fn(i32, K)) -> Duration {
         loop {
             let mut state = self.state.lock();
             let now_ms = clock::now_ms();
@@ -93,8 +94,8 @@ impl Timers {
     }
 }
 
-impl State {
-    fn set(&mut self, partition: i32, key: TimerKey, deadline_ms: i64) {
+impl<K: Clone + Eq + Hash> State<K> {
+    fn set(&mut self, partition: i32, key: K, deadline_ms: i64) {
         self.next += 1;
         let number = self.next;
         if let Some(old) = self.numbers.insert((partition, key.clone()), number) {
@@ -105,7 +106,7 @@ impl State {
         self.compact();
     }
 
-    fn cancel(&mut self, key: &(i32, TimerKey)) {
+    fn cancel(&mut self, key: &(i32, K)) {
         if let Some(number) = self.numbers.remove(key) {
             self.keys.remove(&number);
         }
@@ -122,6 +123,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use taccola_coord::TimerKey;
+
     use super::*;
 
     #[test]
