@@ -21,6 +21,7 @@ mod outbox;
 mod records;
 mod replay;
 mod shard;
+pub mod share_state;
 
 pub use config::GroupConfig;
 pub use coordinator_shard::{CoordinatorShard, EffectsOf};

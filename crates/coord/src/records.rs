@@ -18,7 +18,7 @@ fn offset_value_version(offset: &OffsetAndMetadata) -> i16 {
 const GROUP_VALUE_VERSION: i16 = 3;
 
 /// An `i16` and a message: both keys and values have this form. Keys have one schema version, 0.
-fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes, EncodeError> {
+pub(crate) fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::new();
     message.write(&mut writer, version)?;
     let body = writer.into_bytes();

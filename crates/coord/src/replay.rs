@@ -72,7 +72,7 @@ impl GroupShard {
         key: &Bytes,
         value: Option<&Bytes>,
     ) -> Result<Replayed, ReplayError> {
-        let (key_type, body) = prefixed(key).ok_or(ReplayError::NoKeyType)?;
+        let (key_type, body) = split_prefix(key).ok_or(ReplayError::NoKeyType)?;
         match key_type {
             LegacyOffsetCommitKey::API_KEY | OffsetCommitKey::API_KEY => {
                 let key: OffsetCommitKey = decode_key(key_type, body)?;
@@ -152,17 +152,17 @@ impl GroupShard {
 }
 
 /// The type or version in front, and what follows.
-fn prefixed(bytes: &Bytes) -> Option<(i16, Bytes)> {
+pub(crate) fn split_prefix(bytes: &Bytes) -> Option<(i16, Bytes)> {
     let prefix = bytes.first_chunk::<2>()?;
     Some((i16::from_be_bytes(*prefix), bytes.slice(2..)))
 }
 
-fn decode_key<M: Message>(key_type: i16, body: Bytes) -> Result<M, ReplayError> {
+pub(crate) fn decode_key<M: Message>(key_type: i16, body: Bytes) -> Result<M, ReplayError> {
     M::read(&mut Reader::new(body), 0).map_err(|error| ReplayError::Key { key_type, error })
 }
 
-fn decode_value<M: Message>(key_type: i16, value: &Bytes) -> Result<M, ReplayError> {
-    let (version, body) = prefixed(value).ok_or(ReplayError::NoValueVersion { key_type })?;
+pub(crate) fn decode_value<M: Message>(key_type: i16, value: &Bytes) -> Result<M, ReplayError> {
+    let (version, body) = split_prefix(value).ok_or(ReplayError::NoValueVersion { key_type })?;
     M::read(&mut Reader::new(body), version).map_err(|error| ReplayError::Value { key_type, error })
 }
 
@@ -233,7 +233,7 @@ mod tests {
     fn records_are_written_as_the_jvm_writes_them() {
         let mut written = 0;
         for (_, _, key, value) in segment() {
-            let (key_type, key_body) = prefixed(&key).unwrap();
+            let (key_type, key_body) = split_prefix(&key).unwrap();
             let record = match (key_type, &value) {
                 (OffsetCommitKey::API_KEY, value) => {
                     let key: OffsetCommitKey = decode_key(key_type, key_body).unwrap();
