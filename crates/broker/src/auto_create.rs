@@ -2,7 +2,9 @@
 //! coordinators' own topics when they are first needed. Answers to Kafka's `AutoTopicCreationManager`.
 
 use taccola_base::Uuid;
-use taccola_base::topic::{GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC, is_internal, validate_topic_name};
+use taccola_base::topic::{
+    GROUP_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC, is_internal, validate_topic_name,
+};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 
@@ -55,6 +57,17 @@ impl Broker {
                     setting("min.insync.replicas", config.transactions.topic_min_isr.to_string()),
                     setting("segment.bytes", config.transactions.topic_segment_bytes.to_string()),
                     setting("unclean.leader.election.enable", "false".into()),
+                ],
+            ),
+            SHARE_GROUP_STATE_TOPIC => (
+                config.share.topic_num_partitions,
+                config.share.topic_replication_factor,
+                vec![
+                    setting("cleanup.policy", "delete".into()),
+                    setting("compression.type", "producer".into()),
+                    setting("min.insync.replicas", config.share.topic_min_isr.to_string()),
+                    setting("retention.ms", "-1".into()),
+                    setting("segment.bytes", config.share.topic_segment_bytes.to_string()),
                 ],
             ),
             _ => (config.topics.num_partitions, config.topics.default_replication_factor, Vec::new()),

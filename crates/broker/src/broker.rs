@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use taccola_base::Uuid;
 use taccola_base::config::{AcksDurability, ConfigMap, ServerConfig, Settings};
 use taccola_coord::GroupConfig;
+use taccola_coord::share_state::ShareStateConfig;
 use taccola_log::{LogShared, log_dir};
 use taccola_meta::controller::{Controller, Outcome};
 use taccola_meta::image::config::ConfigResource;
@@ -22,10 +23,12 @@ use crate::fetch::session::{FetchContext, FetchRequestView, FetchSessionCache};
 use crate::metrics::Metrics;
 use crate::partition::{AppendRejected, Durability, Partition};
 use crate::partitions::PartitionTable;
+use crate::runtime::cleaner::CleanerState;
 use crate::runtime::coordinator::{CoordinatorLifecycle, GroupCoordinator};
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
 use crate::runtime::producer_ids::ProducerIds;
+use crate::share_state::ShareStateCoordinator;
 use crate::startup::dirs::LogDirs;
 use crate::topic_config::TopicConfig;
 
@@ -39,6 +42,7 @@ pub struct Broker {
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,
     pub groups: Arc<GroupCoordinator>,
+    pub share_states: Arc<ShareStateCoordinator>,
     /// All coordinators, each also a field of its own.
     pub(crate) coordinators: Vec<Arc<dyn CoordinatorLifecycle>>,
     pub log_shared: Arc<LogShared>,
@@ -55,6 +59,7 @@ pub struct Broker {
     pub(crate) checkpoints_written: Mutex<HashMap<(Uuid, &'static str), log_dir::Offsets>>,
     /// The settings with what was set while brokers ran.
     pub(crate) dynamic: Arc<ArcSwap<ServerConfig>>,
+    pub(crate) cleaner: CleanerState,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) settings: Settings,
     pub(crate) stop: watch::Sender<bool>,
@@ -102,6 +107,7 @@ impl Broker {
             Ok(loaded) => {
                 let config = loaded.config;
                 self.groups.set_config(GroupConfig::new(&config.groups.classic, &config.offsets));
+                self.share_states.set_config(ShareStateConfig::new(&config.share));
                 self.dynamic.store(Arc::new(config));
             }
             Err(errors) => tracing::warn!(%errors, "dynamic broker settings are not usable; those before hold"),

@@ -30,12 +30,14 @@ use crate::fetch::session::FetchSessionCache;
 use crate::metrics::Metrics;
 use crate::partition::{Durability, Leadership, Partition};
 use crate::partitions::PartitionTable;
+use crate::runtime::cleaner::CleanerState;
 use crate::runtime::coordinator::{self, GroupCoordinator};
 use crate::runtime::housekeeping;
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::MetadataLog;
 use crate::runtime::producer_ids::ProducerIds;
 use crate::runtime::replicas::describe;
+use crate::share_state;
 use crate::topic_config::TopicConfig;
 use dirs::LogDirs;
 use recovery::OpenedLogs;
@@ -127,13 +129,15 @@ pub(crate) async fn open(
         journal.clone(),
         tokio::runtime::Handle::current(),
     );
+    let share_states = share_state::coordinator(&config, durability, journal.clone());
     let broker = Arc::new(Broker {
         node_id: config.node_id,
         cluster_id: dirs.cluster_id.clone(),
         log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
         partitions: PartitionTable::default(),
-        coordinators: vec![groups.clone()],
+        coordinators: vec![groups.clone(), share_states.clone()],
         groups,
+        share_states,
         journal,
         log_shared: shared,
         metrics: Metrics::default(),
@@ -145,12 +149,14 @@ pub(crate) async fn open(
         deleted_dirs: Mutex::default(),
         checkpoints_written: Mutex::default(),
         dynamic,
+        cleaner: CleanerState::default(),
         producer_ids: ProducerIds::default(),
         settings,
         stop,
         _dirs: dirs,
         config,
     });
+    share_state::serve_actions(&broker);
     adopt_logs(&broker, image, logs);
     register(&broker, bound, summary.clean).await?;
     for coordinator in &broker.coordinators {
