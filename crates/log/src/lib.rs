@@ -4,6 +4,7 @@
 //! time in, and runs [`ReadSlice::read`] and [`FlushPlan::run`] outside its own critical section.
 
 pub mod checkpoint;
+pub mod cleaner;
 mod config;
 mod epoch_cache;
 mod error;

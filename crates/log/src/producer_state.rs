@@ -16,6 +16,7 @@ use bytes::Bytes;
 use taccola_base::limits::PRODUCER_IDS_PER_PARTITION_MAX;
 use taccola_wire::batch::{BatchHeader, ControlRecord, NO_PRODUCER_EPOCH, NO_SEQUENCE, RecordIter};
 
+use crate::cleaner::ProducerLast;
 use crate::error::AppendError;
 use crate::partition_log::{AppendOrigin, ProducerSummary};
 
@@ -289,6 +290,15 @@ impl ProducerState {
             .collect();
         rows.sort_unstable_by_key(|row| row.producer_id);
         rows
+    }
+
+    /// What each producer wrote last, for the cleaner.
+    pub(crate) fn last_writes(&self) -> HashMap<i64, ProducerLast> {
+        let last = |entry: &ProducerEntry| ProducerLast {
+            last_data_offset: entry.batches().last().map(|batch| batch.last_offset),
+            producer_epoch: entry.producer_epoch,
+        };
+        self.producers.iter().map(|(id, entry)| (*id, last(entry))).collect()
     }
 
     pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {

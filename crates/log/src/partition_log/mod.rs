@@ -12,6 +12,7 @@
 //! indexes), so that a log which nobody uses costs about a kilobyte.
 
 mod append;
+mod compact;
 mod flush;
 mod lookup;
 mod open;

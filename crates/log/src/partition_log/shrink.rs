@@ -272,7 +272,7 @@ impl PartitionLog {
         Ok(outcome)
     }
 
-    fn mark_deleted(&mut self, path: PathBuf, due_ms: i64) -> Result<(), LogError> {
+    pub(super) fn mark_deleted(&mut self, path: PathBuf, due_ms: i64) -> Result<(), LogError> {
         let mut renamed = path.clone().into_os_string();
         renamed.push(".deleted");
         match std::fs::rename(&path, &renamed) {
@@ -325,7 +325,7 @@ impl PartitionLog {
     }
 
     /// Makes anew the offset and time indexes of sealed segments that readers found wrong.
-    fn rebuild_suspect_indexes(&mut self) -> Result<(), LogError> {
+    pub(super) fn rebuild_suspect_indexes(&mut self) -> Result<(), LogError> {
         let sealed = self.segments.len().saturating_sub(1);
         for i in 0..sealed {
             let end = self.segment_end(i);
