@@ -145,3 +145,9 @@ fn done(reply: ShareStateReply) -> Result<(), ShareStateError> {
         _ => Err(ErrorCode::UnknownServerError.into()),
     }
 }
+
+/// Whether a request about share state names a group, and at least one partition of each topic. Kafka answers others with
+/// nothing.
+pub(crate) fn is_well_formed(group_id: &str, mut partitions: impl ExactSizeIterator<Item = usize>) -> bool {
+    !group_id.is_empty() && partitions.len() > 0 && partitions.all(|count| count > 0)
+}

@@ -1,13 +1,14 @@
 //! FindCoordinator, key 10, v0–v6.
 //!
 //! Behaviour: names the broker that leads the group's partition of `__consumer_offsets`, which is created if it is not
-//! there. Version notes: v1 has key types, v4 takes several keys. Transactional ids and share groups have no coordinator
-//! here yet: UNSUPPORTED_VERSION, which clients do not retry, so that they fail at once and say why. INVALID_REQUEST for
-//! types that a version does not know.
+//! there. Version notes: v1 has key types, v4 takes several keys. Transactional ids have no coordinator here yet:
+//! UNSUPPORTED_VERSION, which clients do not retry, so that they fail at once and say why. v6 knows share partitions, whose
+//! keys are `groupId:topicId:partition`. INVALID_REQUEST for types that a version does not know.
 
 use std::sync::Arc;
 
-use taccola_base::topic::GROUP_METADATA_TOPIC;
+use taccola_base::topic::{GROUP_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC};
+use taccola_coord::share_state::SharePartitionKey;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use taccola_wire::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
@@ -56,7 +57,7 @@ async fn find(
     match key_type {
         GROUP => {}
         TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
-        SHARE if context.api_version >= SHARE_SINCE => return Err(ErrorCode::UnsupportedVersion),
+        SHARE if context.api_version >= SHARE_SINCE => return find_share(broker, context, key).await,
         _ => return Err(ErrorCode::InvalidRequest),
     }
     if broker.image().topics.by_name(GROUP_METADATA_TOPIC).is_none() {
@@ -65,6 +66,16 @@ async fn find(
     let partition = broker.group_partition(key)?;
     let (leader, _) =
         broker.current_leader(GROUP_METADATA_TOPIC, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let image = broker.image();
+    broker.endpoint(&image, &context.connection, leader).ok_or(ErrorCode::CoordinatorNotAvailable)
+}
+
+/// A share partition's coordinator: `groupId:topicId:partition`.
+async fn find_share(broker: &Arc<Broker>, context: &RequestContext, key: &str) -> Result<BrokerEndpoint, ErrorCode> {
+    let key = SharePartitionKey::parse(key).ok_or(ErrorCode::InvalidRequest)?;
+    let partition = broker.share_state_partition(&key).await?;
+    let leader = broker.current_leader(SHARE_GROUP_STATE_TOPIC, partition);
+    let (leader, _) = leader.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let image = broker.image();
     broker.endpoint(&image, &context.connection, leader).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
