@@ -1,5 +1,5 @@
-//! What a client knows about its cluster, and its connections: bootstrap list, brokers, topics with ids and leaders, group
-//! coordinators. Answers to Kafka's `Metadata` and `NetworkClient`.
+//! What a client knows about its cluster, and its connections: bootstrap list, brokers, topics with ids and leaders,
+//! coordinators of groups and of transactions. Answers to Kafka's `Metadata` and `NetworkClient`.
 //!
 //! Connections are opened when first needed, one per broker and [`Lane`]: a broker works on one request of a connection at
 //! a time, so a long poll or a parked join must not stand in front of anything else. What is cached is dropped when a reply
@@ -27,6 +27,8 @@ use crate::error::{Error, Result};
 const COORDINATORS_MAX: usize = 10_000;
 /// Node id under which the bootstrap connection is kept.
 const BOOTSTRAP_NODE: i32 = -1;
+/// First version of Metadata that finds topics by id.
+const BY_ID_VERSION: i16 = 12;
 
 /// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +37,15 @@ pub enum Lane {
     Produce,
     Fetch,
     Group,
+    Transaction,
+}
+
+/// What a coordinator coordinates (`CoordinatorType`), with its code in FindCoordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i8)]
+pub enum CoordinatorKind {
+    Group = 0,
+    Transaction = 1,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +97,7 @@ pub struct ClusterInfo {
 struct State {
     cluster: ClusterInfo,
     topics: HashMap<Arc<str>, Arc<TopicMetadata>>,
-    coordinators: HashMap<String, i32>,
+    coordinators: HashMap<(CoordinatorKind, String), i32>,
     slots: HashMap<(i32, Lane), Arc<Slot>>,
 }
 
@@ -308,6 +319,22 @@ impl Client {
         }
     }
 
+    /// One topic by its id, from the cache if it is there. An unknown id is UNKNOWN_TOPIC_ID, which may pass: a coordinator
+    /// can know a topic before the broker that is asked here does.
+    pub async fn topic_by_id(&self, id: Uuid) -> Result<Arc<TopicMetadata>> {
+        let cached = self.state().topics.values().find(|t| t.id == id).map(|t| Arc::clone(&t.name));
+        if let Some(topic) = cached.and_then(|name| self.cached_topic(&name)) {
+            return Ok(topic);
+        }
+        let asked = vec![MetadataRequestTopic { topic_id: id, name: None }];
+        let found = self.refresh_topics(Some(asked), false).await?.into_iter().next();
+        match found {
+            Some(found) if found.error == ErrorCode::None => Ok(found.topic),
+            Some(found) => Err(Error::broker(found.error, format!("topic id {id}"), None)),
+            None => Err(Error::broker(ErrorCode::UnknownTopicId, format!("topic id {id}"), None)),
+        }
+    }
+
     /// What the cache holds on a topic, unless it is older than `metadata.max.age.ms`.
     pub fn cached_topic(&self, name: &str) -> Option<Arc<TopicMetadata>> {
         let topic = self.state().topics.get(name).cloned()?;
@@ -327,15 +354,20 @@ impl Client {
 
     /// Asks for metadata and keeps the answer. `None` means all topics, an empty slice none.
     async fn refresh(&self, names: Option<&[&str]>, create: bool) -> Result<Vec<FoundTopic>> {
+        let topic = |name: &&str| MetadataRequestTopic { name: Some((*name).to_owned()), ..Default::default() };
+        self.refresh_topics(names.map(|names| names.iter().map(topic).collect()), create).await
+    }
+
+    async fn refresh_topics(&self, topics: Option<Vec<MetadataRequestTopic>>, create: bool) -> Result<Vec<FoundTopic>> {
         let api = self.any().await?;
         let version = api.version::<MetadataRequest>()?;
-        let topic = |name: &&str| MetadataRequestTopic { name: Some((*name).to_owned()), ..Default::default() };
-        let mut request = MetadataRequest {
-            topics: names.map(|names| names.iter().map(topic).collect()),
-            allow_auto_topic_creation: create || version < 4,
-            ..Default::default()
-        };
-        if version == 0 && names.is_none() {
+        if version < BY_ID_VERSION && topics.iter().flatten().any(|topic| topic.name.is_none()) {
+            return Err(Error::Invalid("the broker is too old to look up topics by id".to_owned()));
+        }
+        let all = topics.is_none();
+        let mut request =
+            MetadataRequest { topics, allow_auto_topic_creation: create || version < 4, ..Default::default() };
+        if version == 0 && all {
             request.topics = Some(Vec::new());
         }
         let response = self.request(&api, &request, version).await?;
@@ -375,37 +407,48 @@ impl Client {
 
     /// A connection to the coordinator of a group.
     pub async fn coordinator(&self, group: &str, lane: Lane) -> Result<Arc<dyn Api>> {
-        let node = self.coordinator_node(group).await?;
+        let node = self.coordinator_node(CoordinatorKind::Group, group).await?;
         self.broker(node, lane).await
     }
 
-    pub(crate) async fn coordinator_node(&self, group: &str) -> Result<i32> {
-        let known = self.state().coordinators.get(group).copied();
+    /// A connection to the coordinator of a transactional id.
+    pub async fn transaction_coordinator(&self, transactional_id: &str) -> Result<Arc<dyn Api>> {
+        let node = self.coordinator_node(CoordinatorKind::Transaction, transactional_id).await?;
+        self.broker(node, Lane::Transaction).await
+    }
+
+    pub(crate) async fn coordinator_node(&self, kind: CoordinatorKind, key: &str) -> Result<i32> {
+        let known = self.state().coordinators.get(&(kind, key.to_owned())).copied();
         match known {
             Some(node) => Ok(node),
-            None => self.find_coordinator(group).await,
+            None => self.find_coordinator(kind, key).await,
         }
     }
 
-    pub(crate) fn forget_coordinator(&self, group: &str) {
-        self.state().coordinators.remove(group);
+    pub(crate) fn forget_coordinator(&self, kind: CoordinatorKind, key: &str) {
+        self.state().coordinators.remove(&(kind, key.to_owned()));
     }
 
-    async fn find_coordinator(&self, group: &str) -> Result<i32> {
+    async fn find_coordinator(&self, kind: CoordinatorKind, key: &str) -> Result<i32> {
         let api = self.any().await?;
         let version = api.version::<FindCoordinatorRequest>()?;
-        let request = match version {
-            ..4 => FindCoordinatorRequest { key: group.to_owned(), ..Default::default() },
-            _ => FindCoordinatorRequest { coordinator_keys: vec![group.to_owned()], ..Default::default() },
-        };
+        if version < 1 && kind != CoordinatorKind::Group {
+            return Err(Error::Invalid("the broker is too old for transactions".to_owned()));
+        }
+        let mut request = FindCoordinatorRequest { key_type: kind as i8, ..Default::default() };
+        match version {
+            ..4 => key.clone_into(&mut request.key),
+            _ => request.coordinator_keys = vec![key.to_owned()],
+        }
         let response = self.request(&api, &request, version).await?;
         let (node, code, message) = coordinator_of(response, version)?;
-        Error::check(code, format!("coordinator of group {group}"), message)?;
+        let what = if kind == CoordinatorKind::Group { "group" } else { "transactional id" };
+        Error::check(code, format!("coordinator of {what} {key}"), message)?;
         let mut state = self.state();
         if state.coordinators.len() >= COORDINATORS_MAX {
             state.coordinators.clear();
         }
-        state.coordinators.insert(group.to_owned(), node);
+        state.coordinators.insert((kind, key.to_owned()), node);
         Ok(node)
     }
 }

@@ -33,6 +33,12 @@ pub enum Error {
     Invalid(String),
     #[error("the client is closed")]
     Closed,
+    /// Final for this producer: another one uses its transactional id, or its coordinator ended its transaction for it.
+    #[error("transactional id {transactional_id}: {} ({})", code.message(), code.name())]
+    Fenced { transactional_id: String, code: ErrorCode },
+    /// The transaction cannot be committed any more. Once it is aborted the producer can go on.
+    #[error("the transaction has to be aborted: {source}")]
+    Abortable { source: Box<Error> },
 }
 
 impl Error {
@@ -52,7 +58,8 @@ impl Error {
     /// The broker's error code, if it was the broker that refused.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Error::Broker { code, .. } => Some(*code),
+            Error::Broker { code, .. } | Error::Fenced { code, .. } => Some(*code),
+            Error::Abortable { source } => source.code(),
             Error::UnknownTopic(_) => Some(ErrorCode::UnknownTopicOrPartition),
             _ => None,
         }
@@ -70,7 +77,25 @@ impl Error {
             | Error::RecordTooLarge { .. }
             | Error::GroupData(_)
             | Error::Invalid(_)
+            | Error::Fenced { .. }
+            | Error::Abortable { .. }
             | Error::Closed => false,
+        }
+    }
+
+    /// The same failure for somebody else who is concerned. What cannot be had twice (an I/O error) becomes its text.
+    pub(crate) fn duplicate(&self) -> Self {
+        match self {
+            Error::Broker { code, subject, message } => {
+                Error::Broker { code: *code, subject: subject.clone(), message: message.clone() }
+            }
+            Error::Timeout { what, timeout } => Error::Timeout { what: what.clone(), timeout: *timeout },
+            Error::UnknownTopic(name) => Error::UnknownTopic(name.clone()),
+            Error::Fenced { transactional_id, code } => {
+                Error::Fenced { transactional_id: transactional_id.clone(), code: *code }
+            }
+            Error::Abortable { source } => Error::Abortable { source: Box::new(source.duplicate()) },
+            other => Error::Invalid(other.to_string()),
         }
     }
 

@@ -6,13 +6,15 @@ pub mod cluster;
 pub mod config;
 pub mod consumer;
 pub mod error;
+pub mod features;
 pub mod partitioner;
 pub mod producer;
 
 pub use admin::Admin;
 pub use cluster::Client;
 pub use config::ClientConfig;
-pub use consumer::group::{GroupConfig, GroupConsumer};
+pub use consumer::group::{GroupConfig, GroupConsumer, GroupMetadata, GroupProtocol};
 pub use consumer::{Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, StartOffset};
 pub use error::{Error, Result};
+pub use producer::transaction::{TransactionConfig, TransactionalProducer};
 pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, RecordMetadata};

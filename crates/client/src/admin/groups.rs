@@ -15,8 +15,9 @@ use taccola_wire::messages::{
 };
 
 use super::{Admin, Outcomes};
-use crate::cluster::Lane;
-use crate::consumer::{assignor, offsets};
+use crate::cluster::{CoordinatorKind, Lane};
+use crate::consumer::assignor;
+use crate::consumer::offsets::{self, Member};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,13 +153,13 @@ impl Admin {
     fn check_group(&self, code: i16, group: &str, message: Option<String>) -> Result<()> {
         let result = Error::check(code, format!("group {group}"), message);
         if matches!(&result, Err(error) if error.stale_metadata()) {
-            self.client.forget_coordinator(group);
+            self.client.forget_coordinator(CoordinatorKind::Group, group);
         }
         result
     }
 
     async fn coordinator_id(&self, group: &str) -> i32 {
-        self.client.coordinator_node(group).await.unwrap_or(-1)
+        self.client.coordinator_node(CoordinatorKind::Group, group).await.unwrap_or(-1)
     }
 
     pub async fn delete_groups(&self, groups: &[String]) -> Outcomes<()> {
@@ -184,7 +185,8 @@ impl Admin {
         group: &str,
         partitions: Option<&[TopicPartition]>,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
-        self.client.retrying(|| offsets::fetch(&self.client, group, partitions, offsets::NO_MEMBER)).await
+        let nobody = Member::default();
+        self.client.retrying(|| offsets::fetch(&self.client, group, partitions, &nobody)).await
     }
 
     /// Sets committed offsets; a consumer group with members refuses with UNKNOWN_MEMBER_ID.
@@ -193,7 +195,8 @@ impl Admin {
         group: &str,
         offsets_to_set: &[(TopicPartition, CommittedOffset)],
     ) -> Result<()> {
-        self.client.retrying(|| offsets::commit(&self.client, group, offsets_to_set, offsets::NO_MEMBER)).await
+        let nobody = Member::default();
+        self.client.retrying(|| offsets::commit(&self.client, group, offsets_to_set, &nobody)).await
     }
 
     pub async fn delete_group_offsets(

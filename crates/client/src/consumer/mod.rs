@@ -8,8 +8,11 @@
 
 pub mod assignor;
 mod batches;
+mod classic;
 mod fetch;
 pub mod group;
+pub(crate) mod membership;
+pub(crate) mod modern;
 pub(crate) mod offsets;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -168,6 +171,10 @@ impl Consumer {
             aborted: Default::default(),
         };
         self.positions.insert(partition.clone(), position);
+    }
+
+    pub(crate) fn unassign(&mut self, partition: &TopicPartition) {
+        self.positions.remove(partition);
     }
 
     pub(crate) fn unassign_all(&mut self) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use taccola_base::TopicPartition;
+use taccola_base::{TopicPartition, Uuid};
 use taccola_net::api::ApiExt;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -14,29 +14,32 @@ use taccola_wire::messages::offset_fetch_response::OffsetFetchResponse;
 use taccola_wire::messages::{OffsetCommitRequest, OffsetFetchRequest};
 
 use crate::admin::CommittedOffset;
-use crate::cluster::{Client, Lane};
+use crate::cluster::{Client, CoordinatorKind, Lane};
 use crate::error::{Error, Result};
 
 /// Newest versions that name topics; from 10 on they carry ids, which a group's old topics may no longer have.
 const NAMED_VERSION_MAX: i16 = 9;
 
-/// Who speaks: a member in its generation, or nobody in particular.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Member<'a> {
-    pub(crate) id: &'a str,
+/// Who speaks: a member in its generation (or at its member epoch); the default is nobody in particular, an administrator.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) id: String,
     pub(crate) generation: i32,
-    pub(crate) instance_id: Option<&'a str>,
+    pub(crate) instance_id: Option<String>,
 }
 
-/// An administrator.
-pub(crate) const NO_MEMBER: Member<'static> = Member { id: "", generation: -1, instance_id: None };
+impl Default for Member {
+    fn default() -> Self {
+        Self { id: String::new(), generation: -1, instance_id: None }
+    }
+}
 
 /// One attempt. `None` asks for all partitions that have an offset; partitions without one are left out.
 pub(crate) async fn fetch(
     client: &Client,
     group: &str,
     partitions: Option<&[TopicPartition]>,
-    member: Member<'_>,
+    member: &Member,
 ) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
     let api = client.coordinator(group, Lane::General).await?;
     let version = api.version_up_to::<OffsetFetchRequest>(NAMED_VERSION_MAX)?;
@@ -48,7 +51,7 @@ pub(crate) async fn fetch(
             partition_indexes,
             ..Default::default()
         };
-        let member_id = (version >= 9 && !member.id.is_empty()).then(|| member.id.to_owned());
+        let member_id = (version >= 9 && !member.id.is_empty()).then(|| member.id.clone());
         request.groups = vec![OffsetFetchRequestGroup {
             group_id: group.to_owned(),
             member_epoch: if member_id.is_some() { member.generation } else { -1 },
@@ -119,13 +122,20 @@ pub(crate) async fn commit(
     client: &Client,
     group: &str,
     offsets: &[(TopicPartition, CommittedOffset)],
-    member: Member<'_>,
+    member: &Member,
 ) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());
     }
     let api = client.coordinator(group, Lane::General).await?;
-    let version = api.version_up_to::<OffsetCommitRequest>(NAMED_VERSION_MAX)?;
+    // A member reads what it commits, so that the ids are at hand.
+    let id_of = |topic: &str| match member.id.is_empty() {
+        true => Uuid::ZERO,
+        false => client.cached_topic(topic).map_or(Uuid::ZERO, |topic| topic.id),
+    };
+    let by_id = offsets.iter().all(|(partition, _)| !id_of(&partition.topic).is_zero());
+    let cap = if by_id { i16::MAX } else { NAMED_VERSION_MAX };
+    let version = api.version_up_to::<OffsetCommitRequest>(cap)?;
     let mut topics: BTreeMap<&Arc<str>, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for (partition, committed) in offsets {
         topics.entry(&partition.topic).or_default().push(OffsetCommitRequestPartition {
@@ -136,22 +146,27 @@ pub(crate) async fn commit(
         });
     }
     let topic = |(name, partitions): (&Arc<str>, Vec<_>)| OffsetCommitRequestTopic {
+        topic_id: if version > NAMED_VERSION_MAX { id_of(name) } else { Uuid::ZERO },
         name: name.to_string(),
         partitions,
-        ..Default::default()
     };
     let request = OffsetCommitRequest {
         group_id: group.to_owned(),
         generation_id_or_member_epoch: member.generation,
-        member_id: member.id.to_owned(),
-        group_instance_id: member.instance_id.filter(|_| version >= 7).map(str::to_owned),
+        member_id: member.id.clone(),
+        group_instance_id: member.instance_id.clone().filter(|_| version >= 7),
         topics: topics.into_iter().map(topic).collect(),
         ..Default::default()
     };
     let response = client.request(&api, &request, version).await?;
     let result = response.topics.into_iter().try_for_each(|topic| {
         topic.partitions.into_iter().try_for_each(|p| {
-            Error::check(p.error_code, format!("group {group}, {}-{}", topic.name, p.partition_index), None)
+            let named = offsets.iter().map(|(partition, _)| &partition.topic);
+            let name = match topic.name.as_str() {
+                "" => named.into_iter().find(|name| id_of(name) == topic.topic_id).map_or("", |name| name),
+                name => name,
+            };
+            Error::check(p.error_code, format!("group {group}, {name}-{}", p.partition_index), None)
         })
     });
     forget_if_moved(client, group, &result);
@@ -160,6 +175,6 @@ pub(crate) async fn commit(
 
 fn forget_if_moved<T>(client: &Client, group: &str, result: &Result<T>) {
     if let Err(Error::Broker { code: ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable, .. }) = result {
-        client.forget_coordinator(group);
+        client.forget_coordinator(CoordinatorKind::Group, group);
     }
 }

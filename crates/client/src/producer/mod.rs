@@ -7,6 +7,7 @@
 
 mod partition;
 mod sender;
+pub mod transaction;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use crate::cluster::{Client, TopicMetadata};
 use crate::error::{Error, Result};
 use crate::partitioner::{Sticky, partition_for_key};
 use sender::{Command, Sender};
+use transaction::Transaction;
 
 /// Commands that wait for the sending task.
 const COMMANDS_MAX: usize = 4_096;
@@ -118,6 +120,13 @@ impl Future for Delivery {
     }
 }
 
+/// A record whose partition is known.
+struct Placed {
+    record: ProducerRecord,
+    partition: i32,
+    bytes: usize,
+}
+
 /// A record on its way to the sending task, with its share of `buffer.memory`.
 struct Accepted {
     record: ProducerRecord,
@@ -139,7 +148,11 @@ pub struct Producer {
 
 impl Producer {
     /// Nothing is connected yet.
-    pub fn new(client: Client, mut config: ProducerConfig) -> Result<Self> {
+    pub fn new(client: Client, config: ProducerConfig) -> Result<Self> {
+        Self::start(client, config, None)
+    }
+
+    fn start(client: Client, mut config: ProducerConfig, transaction: Option<Arc<Transaction>>) -> Result<Self> {
         if config.idempotent && config.acks != Acks::All {
             return Err(Error::Invalid("an idempotent producer needs acks=all".to_owned()));
         }
@@ -149,12 +162,18 @@ impl Producer {
         let config = Arc::new(config);
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let memory = Arc::new(Semaphore::new(config.buffer_bytes));
-        tokio::spawn(Sender::new(client.clone(), Arc::clone(&config), queue).run());
+        tokio::spawn(Sender::new(client.clone(), Arc::clone(&config), transaction, queue).run());
         Ok(Self { client, config, commands, memory, sticky: Arc::default() })
     }
 
     /// Resolves when the record is queued, in the order of the calls.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery> {
+        let placed = self.place(record).await?;
+        self.enqueue(placed).await
+    }
+
+    /// Picks the partition.
+    async fn place(&self, record: ProducerRecord) -> Result<Placed> {
         let bytes = BatchBuilder::record_bytes_max(record.key.as_deref(), record.value.as_deref(), &record.headers);
         if bytes > self.config.request_bytes_max {
             return Err(Error::RecordTooLarge { bytes, max: self.config.request_bytes_max });
@@ -162,6 +181,11 @@ impl Producer {
         let patience = self.config.topic_patience;
         let topic = self.client.topic_with(&record.topic, self.config.create_topics, patience).await?;
         let partition = self.partition(&topic, &record, bytes)?;
+        Ok(Placed { record, partition, bytes })
+    }
+
+    async fn enqueue(&self, placed: Placed) -> Result<Delivery> {
+        let Placed { record, partition, bytes } = placed;
         let permits = u32::try_from((bytes + RECORD_OVERHEAD).min(self.config.buffer_bytes)).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.memory).acquire_many_owned(permits);
         let memory = tokio::time::timeout(self.config.delivery_timeout, memory).await;
@@ -175,8 +199,12 @@ impl Producer {
         let (delivery, done) = oneshot::channel();
         let timestamp = record.timestamp.unwrap_or_else(now_ms);
         let accepted = Accepted { record, partition, timestamp, memory, delivery };
-        self.commands.send(Command::Record(Box::new(accepted))).await.map_err(|_| Error::Closed)?;
+        self.command(Command::Record(Box::new(accepted))).await?;
         Ok(Delivery(done))
+    }
+
+    async fn command(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| Error::Closed)
     }
 
     fn partition(&self, topic: &TopicMetadata, record: &ProducerRecord, bytes: usize) -> Result<i32> {
@@ -208,9 +236,13 @@ impl Producer {
 
     /// Sends what waits and resolves when everything sent before is settled, well or badly.
     pub async fn flush(&self) -> Result<()> {
-        let (done, flushed) = oneshot::channel();
-        self.commands.send(Command::Flush(done)).await.map_err(|_| Error::Closed)?;
-        flushed.await.map_err(|_| Error::Closed)
+        self.settle(Command::Flush).await
+    }
+
+    async fn settle(&self, how: fn(oneshot::Sender<()>) -> Command) -> Result<()> {
+        let (done, settled) = oneshot::channel();
+        self.command(how(done)).await?;
+        settled.await.map_err(|_| Error::Closed)
     }
 }
 

@@ -93,7 +93,11 @@ impl PartitionQueue {
     }
 
     /// Takes the next batch in order. `None` when there is none.
-    pub(super) fn take(&mut self, identity: Identity) -> Option<Result<SealedBatch, (Vec<Waiting>, BatchError)>> {
+    pub(super) fn take(
+        &mut self,
+        identity: Identity,
+        transactional: bool,
+    ) -> Option<Result<SealedBatch, (Vec<Waiting>, BatchError)>> {
         if let Some(batch) = self.retry.pop_front() {
             self.in_flight += 1;
             return Some(Ok(batch));
@@ -101,7 +105,8 @@ impl PartitionQueue {
         let OpenBatch { builder, waiting, created, .. } = self.open.pop_front()?;
         let records = builder.records_count();
         let base_sequence = if identity == Identity::NONE { NO_SEQUENCE } else { self.next_sequence };
-        let bytes = match builder.producer(identity.id, identity.epoch, base_sequence).build() {
+        let builder = builder.producer(identity.id, identity.epoch, base_sequence).transactional(transactional);
+        let bytes = match builder.build() {
             Ok(bytes) => bytes,
             Err(error) => return Some(Err((waiting, error))),
         };
@@ -180,7 +185,7 @@ mod tests {
     }
 
     fn sequences(queue: &mut PartitionQueue) -> Option<i32> {
-        let batch = queue.take(IDENTITY)?.ok()?;
+        let batch = queue.take(IDENTITY, false)?.ok()?;
         assert_eq!(BatchHeader::parse(&batch.bytes).unwrap().base_sequence, batch.base_sequence);
         Some(batch.base_sequence)
     }
@@ -213,9 +218,9 @@ mod tests {
         let now = Instant::now();
         let mut queue = PartitionQueue { known: true, ..Default::default() };
         queue.open.extend((0..4).map(|_| open(1)));
-        let first = queue.take(IDENTITY).unwrap().ok().unwrap();
-        let second = queue.take(IDENTITY).unwrap().ok().unwrap();
-        let third = queue.take(IDENTITY).unwrap().ok().unwrap();
+        let first = queue.take(IDENTITY, false).unwrap().ok().unwrap();
+        let second = queue.take(IDENTITY, false).unwrap().ok().unwrap();
+        let third = queue.take(IDENTITY, false).unwrap().ok().unwrap();
         let later = now + Duration::from_millis(1);
         assert!(queue.may_have_overtaken(&second));
         queue.failed(second, now);

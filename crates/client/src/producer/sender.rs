@@ -20,6 +20,7 @@ use taccola_wire::messages::{InitProducerIdRequest, ProduceRequest};
 use tokio::sync::{mpsc, oneshot};
 
 use super::partition::{Identity, OpenBatch, PartitionQueue, SealedBatch, Waiting};
+use super::transaction::Transaction;
 use super::{Accepted, Acks, ProducerConfig, RecordMetadata};
 use crate::cluster::{Client, Lane};
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ use crate::error::{Error, Result};
 const TOPIC_ID_VERSION: i16 = 13;
 /// Versions up to which a producer without transactions behaves the same (12 is about transactions).
 const NAMED_VERSION_MAX: i16 = TOPIC_ID_VERSION - 1;
+/// Newest version that does not add partitions to the transaction by itself (KIP-890).
+const EXPLICIT_VERSION_MAX: i16 = 11;
 /// Commands taken at once before requests are looked at.
 const COMMANDS_PER_ROUND: usize = 512;
 /// How often time limits are checked while nothing else happens.
@@ -36,6 +39,10 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) enum Command {
     Record(Box<Accepted>),
     Flush(oneshot::Sender<()>),
+    /// Gives up what has not been sent, then settles as a flush does.
+    Drop(oneshot::Sender<()>),
+    /// The identity of a transactional producer, or its next epoch; nothing is in flight then.
+    Identity(Identity),
 }
 
 /// What comes back to the sending task.
@@ -82,6 +89,7 @@ struct Lines {
 pub(super) struct Sender {
     client: Client,
     config: Arc<ProducerConfig>,
+    transaction: Option<Arc<Transaction>>,
     commands: mpsc::Receiver<Command>,
     closing: bool,
     queues: HashMap<TopicPartition, PartitionQueue>,
@@ -96,12 +104,18 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(client: Client, config: Arc<ProducerConfig>, commands: mpsc::Receiver<Command>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        config: Arc<ProducerConfig>,
+        transaction: Option<Arc<Transaction>>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
         let (events_in, events) = mpsc::channel(64);
         let identity = if config.idempotent { IdentityState::Missing } else { IdentityState::Unused };
         Self {
             client,
             config,
+            transaction,
             commands,
             closing: false,
             queues: HashMap::new(),
@@ -168,6 +182,16 @@ impl Sender {
                 self.close_batches();
                 self.flushes.push(done);
             }
+            Some(Command::Drop(done)) => {
+                if let Some(transaction) = &self.transaction
+                    && self.queues.values().any(|queue| !queue.retry.is_empty())
+                {
+                    transaction.lose_sequences();
+                }
+                self.fail_everything(|| Error::Invalid("the transaction was aborted".to_owned()));
+                self.flushes.push(done);
+            }
+            Some(Command::Identity(identity)) => self.on_identity(Ok(identity)),
             None => {
                 self.closing = true;
                 self.close_batches();
@@ -181,6 +205,11 @@ impl Sender {
 
     fn append(&mut self, accepted: Accepted) {
         let Accepted { record, partition, timestamp, memory, delivery } = accepted;
+        if let Some(failure) = self.transaction.as_ref().and_then(|transaction| transaction.failure()) {
+            // Nobody may wait for it.
+            let _ = delivery.send(Err(failure));
+            return;
+        }
         let queue = self.queues.entry(TopicPartition::new(Arc::clone(&record.topic), partition)).or_default();
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let bytes = BatchBuilder::record_bytes_max(key, value, &record.headers);
@@ -237,11 +266,13 @@ impl Sender {
     /// One request per call: at most one batch per partition and `max.request.size` bytes.
     fn send_to(&mut self, node: i32, mut partitions: Vec<(TopicPartition, Uuid)>, identity: Identity) {
         let in_flight_max = self.config.in_flight_max;
+        let transactional = self.transaction.is_some();
         let line = self.lines.entry(node).or_insert_with(|| {
             let (requests, queue) = mpsc::channel(in_flight_max);
             let line = Line {
                 client: self.client.clone(),
                 config: Arc::clone(&self.config),
+                transaction: self.transaction.clone(),
                 node,
                 events: self.events_in.clone(),
             };
@@ -258,7 +289,7 @@ impl Sender {
         let mut bytes = 0;
         for (partition, topic_id) in partitions {
             let Some(queue) = self.queues.get_mut(&partition) else { continue };
-            match queue.take(identity) {
+            match queue.take(identity, transactional) {
                 Some(Ok(batch)) => {
                     bytes += batch.bytes.len();
                     batches.push(SentBatch { partition, topic_id, batch });
@@ -311,7 +342,8 @@ impl Sender {
             IdentityState::Stale(_) if self.queues.values().any(|q| q.in_flight > 0) => return None,
             IdentityState::Missing | IdentityState::Stale(_) => {}
         }
-        if self.idle() || self.identity_retry_at.is_some_and(|at| at > now) {
+        // A transactional producer is told its identity.
+        if self.transaction.is_some() || self.idle() || self.identity_retry_at.is_some_and(|at| at > now) {
             return None;
         }
         let old = match self.identity {
@@ -339,12 +371,7 @@ impl Sender {
                 self.identity = IdentityState::Missing;
                 self.identity_retry_at = Some(Instant::now() + self.client.config().retry_backoff_max);
                 if !error.retriable() {
-                    let text = error.to_string();
-                    let code = error.code();
-                    self.fail_everything(|| match code {
-                        Some(code) => Error::broker(code, "producer id", None),
-                        None => Error::Invalid(text.clone()),
-                    });
+                    self.fail_everything(|| error.duplicate());
                 }
             }
         }
@@ -447,7 +474,8 @@ impl Sender {
         let overtook = code == Some(ErrorCode::OutOfOrderSequenceNumber) && queue.may_have_overtaken(&sent.batch);
         let now = Instant::now();
         let in_time = now.saturating_duration_since(sent.batch.created) < self.config.delivery_timeout;
-        let repeatable = self.config.acks != Acks::None && (error.retriable() || overtook);
+        let doomed = self.transaction.as_ref().is_some_and(|transaction| transaction.failure().is_some());
+        let repeatable = self.config.acks != Acks::None && !doomed && (error.retriable() || overtook);
         if repeatable && in_time {
             tracing::debug!(%error, partition = %sent.partition, "sending again");
             queue.failed(sent.batch, now + self.client.config().retry_backoff);
@@ -456,13 +484,24 @@ impl Sender {
         queue.settled();
         let sequenced = sent.batch.base_sequence >= 0;
         // A refusal that leaves the sequence unused, or an outcome that nobody knows: the next batch needs a new epoch.
-        let give_up = || duplicate(error);
-        fail(sent.batch.waiting, give_up);
+        fail(sent.batch.waiting, || error.duplicate());
         if sequenced {
             for batch in queue.retry.drain(..) {
-                fail(batch.waiting, give_up);
+                fail(batch.waiting, || error.duplicate());
             }
-            self.renew_identity(code);
+            self.sequence_lost(error);
+        }
+    }
+
+    /// What comes next has to begin with a new epoch: at once, or (in a transaction) when it is aborted.
+    fn sequence_lost(&mut self, error: &Error) {
+        match &self.transaction {
+            Some(transaction) => {
+                transaction.fail(error);
+                transaction.lose_sequences();
+                self.fail_everything(|| error.duplicate());
+            }
+            None => self.renew_identity(error.code()),
         }
     }
 
@@ -478,23 +517,26 @@ impl Sender {
     fn expire(&mut self, now: Instant) {
         let limit = self.config.delivery_timeout;
         let late = |created: Instant| now.saturating_duration_since(created) >= limit;
-        let mut sequence_lost = false;
+        let mut lost = None;
         for (partition, queue) in &mut self.queues {
             let error = || Error::Timeout { what: format!("delivery to {partition}"), timeout: limit };
             if queue.retry.front().is_some_and(|b| late(b.created)) {
-                sequence_lost |= self.config.idempotent;
+                lost = self.config.idempotent.then(error);
                 for batch in queue.retry.drain(..) {
                     fail(batch.waiting, error);
                 }
             }
             while queue.open.front().is_some_and(|b| late(b.created)) {
+                if self.transaction.is_some() {
+                    lost = Some(error());
+                }
                 if let Some(batch) = queue.open.pop_front() {
                     fail(batch.waiting, error);
                 }
             }
         }
-        if sequence_lost {
-            self.renew_identity(None);
+        if let Some(error) = lost {
+            self.sequence_lost(&error);
         }
     }
 }
@@ -507,18 +549,6 @@ fn fail(waiting: Vec<Waiting>, error: impl Fn() -> Error) {
     for record in waiting {
         // Nobody may wait for it.
         let _ = record.delivery.send(Err(error()));
-    }
-}
-
-/// The same failure for another record.
-fn duplicate(error: &Error) -> Error {
-    match error {
-        Error::Broker { code, subject, message } => {
-            Error::Broker { code: *code, subject: subject.clone(), message: message.clone() }
-        }
-        Error::Timeout { what, timeout } => Error::Timeout { what: what.clone(), timeout: *timeout },
-        Error::UnknownTopic(name) => Error::UnknownTopic(name.clone()),
-        other => Error::Invalid(other.to_string()),
     }
 }
 
@@ -551,6 +581,7 @@ async fn init_producer(client: &Client, old: Identity) -> Result<Identity> {
 struct Line {
     client: Client,
     config: Arc<ProducerConfig>,
+    transaction: Option<Arc<Transaction>>,
     node: i32,
     events: mpsc::Sender<Event>,
 }
@@ -595,7 +626,11 @@ impl Line {
 
     fn version(&self, api: &Arc<dyn Api>, batches: &[SentBatch]) -> Result<i16> {
         let all_have_ids = batches.iter().all(|sent| !sent.topic_id.is_zero());
-        let cap = if all_have_ids { i16::MAX } else { NAMED_VERSION_MAX };
+        let cap = match &self.transaction {
+            Some(transaction) if !transaction.implicit() => EXPLICIT_VERSION_MAX,
+            _ if all_have_ids => i16::MAX,
+            _ => NAMED_VERSION_MAX,
+        };
         let version = api.version_up_to::<ProduceRequest>(cap)?;
         let zstd = |sent: &SentBatch| {
             let compression = BatchHeader::parse(&sent.batch.bytes).ok().and_then(|h| h.compression().ok());
@@ -626,7 +661,7 @@ impl Line {
             }
         }
         ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.transaction.as_ref().map(|transaction| transaction.id.clone()),
             acks: self.config.acks as i16,
             timeout_ms: i32::try_from(self.config.request_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topics,

@@ -1,0 +1,221 @@
+//! Heartbeats of a member whose assignment the broker makes (KIP-848, KIP-932): one task per membership, which joins with
+//! epoch 0, reports what is owned when that changes, and joins anew when it is fenced. It decides nothing about partitions:
+//! what the broker wants stands in a [`View`], what became of it comes back through [`Membership::own`].
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taccola_base::Uuid;
+use taccola_wire::error::ErrorCode;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::cluster::{Backoff, Client, CoordinatorKind};
+use crate::error::{Error, Result};
+
+/// Member epochs with a meaning of their own.
+pub(crate) const JOIN_EPOCH: i32 = 0;
+pub(crate) const LEAVE_EPOCH: i32 = -1;
+/// A static member goes and will be back.
+pub(crate) const STATIC_LEAVE_EPOCH: i32 = -2;
+/// Shortest pause between heartbeats, whatever the broker says.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// Partitions by topic id, sorted.
+pub(crate) type Assignment = BTreeMap<Uuid, Vec<i32>>;
+
+/// What one heartbeat says.
+pub(crate) struct Beat<'a> {
+    pub(crate) member_id: &'a str,
+    pub(crate) epoch: i32,
+    /// With everything that the group has to know of the member, else only with what changed.
+    pub(crate) full: bool,
+    pub(crate) owned: Option<&'a Assignment>,
+}
+
+pub(crate) struct Answer {
+    pub(crate) epoch: i32,
+    pub(crate) interval: Duration,
+    /// `None`: as before.
+    pub(crate) assignment: Option<Assignment>,
+}
+
+/// One protocol's request and response.
+pub(crate) trait Heartbeat: Send + Sync + 'static {
+    fn group(&self) -> &str;
+
+    /// One attempt.
+    fn beat(&self, client: &Client, beat: Beat<'_>) -> impl Future<Output = Result<Answer>> + Send;
+}
+
+/// What the heartbeats know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) epoch: i32,
+    /// What the broker wants this member to own; `None` outside the group.
+    pub(crate) assignment: Option<Arc<Assignment>>,
+    /// How often the member was put out of the group; whatever it owned before is no longer its own.
+    pub(crate) losses: u64,
+    /// Answers since it joined.
+    pub(crate) answers: u64,
+    /// Final: the heartbeats have ended.
+    pub(crate) refused: Option<Arc<Error>>,
+}
+
+/// What is owned, and after which loss.
+type Owned = (u64, Assignment);
+
+pub(crate) struct Membership<H> {
+    client: Client,
+    protocol: Arc<H>,
+    member_id: String,
+    view: watch::Receiver<View>,
+    owned: watch::Sender<Owned>,
+    task: JoinHandle<()>,
+}
+
+impl<H> Drop for Membership<H> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<H: Heartbeat> Membership<H> {
+    /// Begins to join.
+    pub(crate) fn join(client: Client, protocol: H) -> Self {
+        let protocol = Arc::new(protocol);
+        let member_id = Uuid::random().to_string();
+        let (views, view) = watch::channel(View::default());
+        let (owned, reports) = watch::channel(Owned::default());
+        let beats = Beats {
+            client: client.clone(),
+            protocol: Arc::clone(&protocol),
+            member_id: member_id.clone(),
+            owned: reports,
+            views,
+        };
+        let task = tokio::spawn(beats.run());
+        Self { client, protocol, member_id, view, owned, task }
+    }
+
+    pub(crate) fn member_id(&self) -> &str {
+        &self.member_id
+    }
+
+    /// The latest view, or why there will be no other.
+    pub(crate) fn view(&mut self) -> Result<View> {
+        let view = self.view.borrow_and_update().clone();
+        match &view.refused {
+            Some(error) => Err(error.duplicate()),
+            None => Ok(view),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> i32 {
+        self.view.borrow().epoch
+    }
+
+    /// Resolves when there is a view that was not looked at, or after `timeout`.
+    pub(crate) async fn changed(&mut self, timeout: Duration) {
+        // Neither end of it matters: the view is looked at next.
+        let _ = tokio::time::timeout(timeout, self.view.changed()).await;
+    }
+
+    /// Reports what is owned now; `losses` is that of the view which it was made from.
+    pub(crate) fn own(&self, losses: u64, assignment: Assignment) {
+        self.owned.send_if_modified(|owned| {
+            let report = (losses, assignment);
+            let news = *owned != report;
+            *owned = report;
+            news
+        });
+    }
+
+    /// Ends the heartbeats and leaves, if the member was ever let in.
+    pub(crate) async fn leave(self, epoch: i32) -> Result<()> {
+        self.task.abort();
+        if self.epoch() == JOIN_EPOCH {
+            return Ok(());
+        }
+        let beat = Beat { member_id: &self.member_id, epoch, full: false, owned: None };
+        match self.protocol.beat(&self.client, beat).await {
+            Err(error) if !is_fenced(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_fenced(error: &Error) -> bool {
+    matches!(error.code(), Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId))
+}
+
+struct Beats<H> {
+    client: Client,
+    protocol: Arc<H>,
+    member_id: String,
+    owned: watch::Receiver<Owned>,
+    views: watch::Sender<View>,
+}
+
+impl<H: Heartbeat> Beats<H> {
+    async fn run(mut self) {
+        let (mut epoch, mut full) = (JOIN_EPOCH, true);
+        let mut reported = Assignment::new();
+        let mut backoff = Backoff::new(self.client.config());
+        while !self.views.is_closed() {
+            let owned = self.current();
+            let changed = owned != reported;
+            let beat = Beat { member_id: &self.member_id, epoch, full, owned: (full || changed).then_some(&owned) };
+            match self.protocol.beat(&self.client, beat).await {
+                Ok(answer) => {
+                    (epoch, full, reported) = (answer.epoch, false, owned);
+                    backoff = Backoff::new(self.client.config());
+                    let interval = answer.interval.max(INTERVAL_MIN);
+                    self.tell(answer);
+                    // A report does not wait for its turn. The other end lives as long as this task.
+                    let _ = tokio::time::timeout(interval, self.owned.changed()).await;
+                    continue;
+                }
+                Err(error) if is_fenced(&error) => {
+                    tracing::debug!(%error, group = self.protocol.group(), "joining again");
+                    (epoch, reported) = (JOIN_EPOCH, Assignment::new());
+                    self.views.send_modify(|view| {
+                        *view = View { losses: view.losses + 1, ..Default::default() };
+                    });
+                }
+                Err(error) if error.retriable() => {
+                    tracing::debug!(%error, group = self.protocol.group(), "no heartbeat");
+                    if error.stale_metadata() || matches!(error, Error::Timeout { .. }) {
+                        self.client.forget_coordinator(CoordinatorKind::Group, self.protocol.group());
+                    }
+                }
+                Err(error) => {
+                    self.views.send_modify(|view| view.refused = Some(Arc::new(error)));
+                    return;
+                }
+            }
+            // The broker may have missed anything that was said.
+            full = true;
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+
+    /// What was owned before the last loss counts no more.
+    fn current(&mut self) -> Assignment {
+        let losses = self.views.borrow().losses;
+        let (after, owned) = self.owned.borrow_and_update().clone();
+        if after == losses { owned } else { Assignment::new() }
+    }
+
+    fn tell(&self, answer: Answer) {
+        self.views.send_modify(|view| {
+            view.epoch = answer.epoch;
+            view.answers += 1;
+            if let Some(assignment) = answer.assignment {
+                view.assignment = Some(Arc::new(assignment));
+            }
+        });
+    }
+}
