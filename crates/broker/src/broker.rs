@@ -106,7 +106,7 @@ impl Broker {
         match ServerConfig::load_with(&self.settings, &for_all, &own) {
             Ok(loaded) => {
                 let config = loaded.config;
-                self.groups.set_config(GroupConfig::new(&config.groups.classic, &config.offsets));
+                self.groups.set_config(GroupConfig::new(&config.groups, &config.offsets));
                 self.share_states.set_config(ShareStateConfig::new(&config.share));
                 self.dynamic.store(Arc::new(config));
             }

@@ -8,7 +8,8 @@ use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::delete_groups_response::DeletableGroupResult;
 use taccola_wire::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use taccola_wire::messages::{
-    JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse, SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
+    SyncGroupResponse,
 };
 
 /// The caller's name for a request whose reply may have to wait. Unique among the requests that a shard has not
@@ -52,7 +53,7 @@ pub enum Reply<R> {
 /// outside of the shard; the defaults are those of [`GroupShard`](crate::GroupShard).
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
-pub struct Effects<R, P = Response, K = TimerKey, A = NoAction> {
+pub struct Effects<R, P = Response, K = TimerKey, A = GroupAction> {
     /// To append, in this order; several batches will do.
     pub records: Vec<CoordinatorRecord>,
     /// As what the records are appended; an end marker has no records.
@@ -65,9 +66,10 @@ pub struct Effects<R, P = Response, K = TimerKey, A = NoAction> {
     pub actions: Vec<A>,
 }
 
-/// Group shards ask for nothing but records, replies and timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoAction {}
+/// What a group shard asks for besides records, replies and timers. The broker does it after the step, in the order in
+/// which it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupAction {}
 
 /// What the batches of an append say about transactions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +108,7 @@ pub enum Response {
     OffsetDelete(OffsetDeleteResponse),
     /// The share of one shard in a DeleteGroups.
     DeleteGroups(Vec<DeletableGroupResult>),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
 }
 
 impl Response {
@@ -140,6 +143,10 @@ impl Response {
                 results.iter_mut().for_each(|r| r.error_code = code);
                 Response::DeleteGroups(results)
             }
+            Response::ConsumerGroupHeartbeat(_) => Response::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse {
+                error_code: code,
+                ..Default::default()
+            }),
         }
     }
 }
@@ -166,6 +173,12 @@ pub enum TimerKey {
     Join { group: Arc<str> },
     /// The time in which the members must fetch their assignment.
     Sync { group: Arc<str> },
+    /// A modern member's session (consumer, share and streams groups).
+    ModernSession { group: Arc<str>, member: Arc<str> },
+    /// The time in which a modern member must give back what it is asked to.
+    ModernRebalance { group: Arc<str>, member: Arc<str> },
+    /// What a modern group as a whole waits for: its next assignment, or a refresh.
+    ModernGroup { group: Arc<str> },
     /// The next look for expired offsets and abandoned groups.
     Expiration,
 }

@@ -1,8 +1,8 @@
 //! DescribeGroups, ListGroups, DeleteGroups; and what the coordinator removes on its own: expired offsets, abandoned
-//! groups, offsets of deleted topics. Answers to Kafka's `GroupCoordinatorShard` and `OffsetExpirationConditionImpl`.
+//! groups, offsets of deleted topics. Answers to Kafka's `GroupCoordinatorShard`.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use taccola_base::Uuid;
@@ -12,10 +12,10 @@ use taccola_wire::messages::delete_groups_response::DeletableGroupResult;
 use taccola_wire::messages::describe_groups_response::DescribedGroup;
 use taccola_wire::messages::list_groups_response::ListedGroup;
 
-use crate::classic::{Group, State};
+use crate::classic::State;
 use crate::effects::{Effects, Reply, RequestContext, Response, TimerKey};
+use crate::group::GroupKind;
 use crate::offset_commit::write_tombstone;
-use crate::offsets::OffsetAndMetadata;
 use crate::outbox::{Change, Done, Outbox};
 use crate::records;
 use crate::shard::{GroupShard, Pending};
@@ -27,7 +27,6 @@ const EXPIRED_PER_STEP_MAX: usize = 5_000;
 const EXPIRATION_PAUSE_MS: i64 = 100;
 /// What clients are told of a group that is not there, or of another kind.
 const DEAD: &str = "Dead";
-const CLASSIC: &str = "classic";
 
 impl GroupShard {
     /// `authorized_operations` are the caller's to fill in.
@@ -40,8 +39,7 @@ impl GroupShard {
             let mut row =
                 DescribedGroup { group_id: group_id.to_owned(), group_state: DEAD.to_owned(), ..Default::default() };
             if api_version >= DESCRIBE_ERROR_FROM {
-                let foreign = self.foreign.contains_key(group_id);
-                let why = if foreign { "is not a classic group" } else { "not found" };
+                let why = if self.kind_of(group_id).is_some() { "is not a classic group" } else { "not found" };
                 row.error_code = ErrorCode::GroupIdNotFound.code();
                 row.error_message = Some(format!("Group {group_id} {why}."));
             }
@@ -71,13 +69,12 @@ impl GroupShard {
             group_state: state.to_owned(),
             group_type: kind.to_owned(),
         };
-        let classic = self.groups.values().filter(|g| passes(g.state.name(), CLASSIC));
-        let classic =
-            classic.map(|g| row(&g.id, g.protocol_type.as_deref().unwrap_or_default(), g.state.name(), CLASSIC));
+        let served = self.all_groups().filter(|(_, g)| passes(g.state_name(), g.kind().name()));
+        let served = served.map(|(id, g)| row(id, g.protocol_type(), g.state_name(), g.kind().name()));
         // The state of a group that is not served is not known.
         let foreign = self.foreign.iter().filter(|(_, kind)| passes("Unknown", kind.name()));
-        let foreign = foreign.map(|(id, kind)| row(id, kind.protocol_type(), "Unknown", kind.name()));
-        classic.chain(foreign).collect()
+        let foreign = foreign.map(|(id, kind)| row(id, kind.name(), "Unknown", kind.name()));
+        served.chain(foreign).collect()
     }
 
     /// The shard's share of a DeleteGroups.
@@ -102,11 +99,8 @@ impl GroupShard {
         if self.foreign.contains_key(id) {
             return Err(ErrorCode::NonEmptyGroup);
         }
-        let group = self.groups.get(id).ok_or(ErrorCode::GroupIdNotFound)?;
-        if group.state != State::Empty {
-            return Err(ErrorCode::NonEmptyGroup);
-        }
-        let group_id = group.id.clone();
+        self.any_group(id).ok_or(ErrorCode::GroupIdNotFound)?.validate_delete()?;
+        let group_id: Arc<str> = id.into();
         let mut partitions = self.offsets.partitions_of(id);
         partitions.extend(self.offsets_being_written(id));
         for (topic, partition) in partitions {
@@ -116,8 +110,12 @@ impl GroupShard {
         Ok(())
     }
 
-    /// The group is gone from here on: who joins makes a new one, whose records stand behind the tombstone.
+    /// A classic group is gone from here on: who joins makes a new one, whose records stand behind the tombstone. One of
+    /// another kind is gone when its tombstones are in the log.
     fn write_group_tombstone(&mut self, id: &Arc<str>, out: &mut Outbox) {
+        if let Some(group) = self.any_group(id).filter(|g| g.kind() != GroupKind::Classic) {
+            return group.write_tombstones(out);
+        }
         let Ok(record) = records::group_tombstone(id) else { return };
         let Some(mut group) = self.groups.remove(id) else { return };
         group.cancel_timers(out);
@@ -134,14 +132,17 @@ impl GroupShard {
     /// Looks for expired offsets and for groups that nobody has a use for any more.
     pub(crate) fn expire(&mut self, now_ms: i64, out: &mut Outbox) {
         let from = self.expiration_cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let ids: Vec<Arc<str>> = self.groups.range((from, Bound::Unbounded)).map(|(id, _)| id.clone()).collect();
+        let range = (from, Bound::Unbounded);
+        let mut ids: Vec<Arc<str>> =
+            self.all_groups().map(|(id, _)| id).filter(|id| range.contains(*id)).cloned().collect();
+        ids.sort_unstable();
         let being_written = self.groups_being_written();
         for id in ids {
             if being_written.contains(&id) {
                 continue;
             }
             let all_expired = self.expire_offsets(now_ms, &id, out);
-            let abandoned = self.groups.get(&id).is_some_and(|g| g.state == State::Empty && g.pending_joins.is_empty());
+            let abandoned = self.any_group(&id).is_some_and(|g| g.is_empty() && g.may_expire());
             if all_expired && abandoned {
                 self.write_group_tombstone(&id, out);
             }
@@ -158,16 +159,20 @@ impl GroupShard {
         let changed = self.pending.values().flat_map(|p| &p.changes).filter_map(|change| match change {
             Change::Offset { group, .. } | Change::OffsetTombstone { group, .. } => Some(group.clone()),
             Change::Group => None,
+            Change::ClassicGone { group } => Some(group.clone()),
+            Change::ClassicBack(group) => Some(group.id.clone()),
+            Change::Consumer(record) => Some(record.group().clone()),
         });
+        let changed = changed.chain(self.modern_appends.keys().cloned());
         changed.chain(self.pending.values().flat_map(Pending::groups)).collect()
     }
 
     /// Whether nothing of the group's offsets remains.
     fn expire_offsets(&self, now_ms: i64, id: &Arc<str>, out: &mut Outbox) -> bool {
-        let (Some(group), Some(topics)) = (self.groups.get(id), self.offsets.group(id)) else {
+        let (Some(group), Some(topics)) = (self.any_group(id), self.offsets.group(id)) else {
             return !self.offsets.has_open_transactions(id);
         };
-        let Some(condition) = ExpirationCondition::of(group) else { return false };
+        let Some(condition) = group.expiration() else { return false };
         let mut all = !self.offsets.has_open_transactions(id);
         for (topic, partitions) in topics {
             let subscribed = group.is_subscribed_to(topic);
@@ -188,6 +193,11 @@ impl GroupShard {
     /// Topics were deleted, as name and id: nobody can want their offsets. Those of a topic that took over the name stay.
     pub fn on_topics_deleted(&mut self, _now_ms: i64, topics: &[(String, Uuid)]) -> Effects<()> {
         let mut out = Outbox::default();
+        self.delete_topics(topics, &mut out);
+        self.finish(Reply::Now(()), out)
+    }
+
+    pub(crate) fn delete_topics(&self, topics: &[(String, Uuid)], out: &mut Outbox) {
         for (name, id) in topics {
             let topic: Arc<str> = name.as_str().into();
             let mut keys = self.offsets.partitions_of_topic(name, *id);
@@ -200,42 +210,8 @@ impl GroupShard {
                 }
             }
             for (group, partition) in keys {
-                write_tombstone(&group, &topic, partition, &mut out);
+                write_tombstone(&group, &topic, partition, out);
             }
         }
-        self.finish(Reply::Now(()), out)
-    }
-}
-
-/// From when on the retention of a group's offsets counts.
-enum ExpirationCondition {
-    /// Since the group has been empty.
-    Since(i64),
-    /// Since the offset was committed.
-    Commit,
-}
-
-impl ExpirationCondition {
-    /// `None`: nothing expires.
-    fn of(group: &Group) -> Option<Self> {
-        match (&group.protocol_type, group.state) {
-            (None, _) => Some(Self::Commit),
-            (Some(_), State::Empty) => Some(group.state_since_ms.map_or(Self::Commit, Self::Since)),
-            (Some(_), State::Stable) if group.uses_consumer_protocol() && group.subscribed_topics.is_some() => {
-                Some(Self::Commit)
-            }
-            _ => None,
-        }
-    }
-
-    fn is_expired(&self, offset: &OffsetAndMetadata, now_ms: i64, retention_ms: i64) -> bool {
-        if let Some(expire_timestamp_ms) = offset.expire_timestamp_ms {
-            return now_ms >= expire_timestamp_ms;
-        }
-        let since_ms = match self {
-            Self::Since(ms) => *ms,
-            Self::Commit => offset.commit_timestamp_ms,
-        };
-        now_ms.saturating_sub(since_ms) >= retention_ms
     }
 }

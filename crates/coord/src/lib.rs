@@ -1,4 +1,4 @@
-//! The group coordinator of Kafka 4.3 for classic groups, as a pure replayable state machine: no clock, no randomness,
+//! The group coordinator of Kafka 4.3, as a pure replayable state machine: no clock, no randomness,
 //! no I/O, no await. One [`GroupShard`] answers for one partition of `__consumer_offsets`.
 //!
 //! A request goes in with the time and a fresh id; [`Effects`] come out: records to append, the reply or the promise of
@@ -11,9 +11,13 @@
 mod classic;
 pub mod cluster_image;
 mod config;
+mod consumer;
 mod coordinator_shard;
 mod effects;
+mod group;
 mod group_admin;
+mod groups;
+mod modern;
 mod offset_commit;
 mod offset_fetch;
 mod offsets;
@@ -21,14 +25,16 @@ mod outbox;
 mod records;
 mod replay;
 mod shard;
+pub mod share_partition;
 pub mod share_state;
 
 pub use config::GroupConfig;
 pub use coordinator_shard::{CoordinatorShard, EffectsOf};
 pub use effects::{
-    AppendId, BatchKind, CoordinatorRecord, Effects, NoAction, Released, Reply, RequestContext, RequestToken, Response,
-    TimerKey, TimerOp,
+    AppendId, BatchKind, CoordinatorRecord, Effects, GroupAction, Released, Reply, RequestContext, RequestToken,
+    Response, TimerKey, TimerOp,
 };
+pub use group::GroupKind;
 pub use offset_commit::error_response as offset_commit_error_response;
 pub use offset_fetch::{groups_of_request as offset_fetch_groups, response_of_groups as offset_fetch_response};
 pub use replay::{ReplayError, Replayed};

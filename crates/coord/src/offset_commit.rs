@@ -12,6 +12,7 @@ use taccola_wire::messages::{OffsetCommitRequest, OffsetCommitResponse, OffsetDe
 
 use crate::classic::State;
 use crate::effects::{Effects, Reply, RequestContext, Response};
+use crate::group::{CommitScope, Committer};
 use crate::offsets::OffsetAndMetadata;
 use crate::outbox::{Change, Outbox};
 use crate::records;
@@ -100,20 +101,38 @@ impl GroupShard {
         request: &OffsetCommitRequest,
         out: &mut Outbox,
     ) -> Result<(), ErrorCode> {
-        if self.foreign.contains_key(request.group_id.as_str()) {
+        let id = request.group_id.as_str();
+        let committer = Committer {
+            member_id: &request.member_id,
+            instance_id: request.group_instance_id.as_deref(),
+            epoch: request.generation_id_or_member_epoch,
+            transactional: false,
+            api_version: ctx.api_version,
+        };
+        if self.foreign.contains_key(id) {
             return Err(ErrorCode::UnsupportedVersion);
         }
-        let generation = request.generation_id_or_member_epoch;
-        let Some(group) = self.groups.get_mut(request.group_id.as_str()) else {
-            return match generation {
+        let Some(group) = self.any_group(id) else {
+            return match committer.epoch {
                 // Offsets of a consumer that assigns itself make a group of their own.
                 ..0 => Ok(()),
                 _ if ctx.api_version >= GROUP_ID_NOT_FOUND_FROM => Err(ErrorCode::GroupIdNotFound),
                 _ => Err(ErrorCode::IllegalGeneration),
             };
         };
-        group.validate_offset_commit(generation, &request.member_id, request.group_instance_id.as_deref())?;
-        if matches!(group.state, State::Stable | State::PreparingRebalance)
+        if group.validate_offset_commit(&committer)? == CommitScope::ByAssignmentEpoch {
+            let partitions =
+                request.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (t, p.partition_index)));
+            let had = |(topic, partition): (&OffsetCommitRequestTopic, i32)| {
+                let epoch = group.assignment_epoch(committer.member_id, &topic.name, topic.topic_id, partition);
+                epoch.is_some_and(|epoch| epoch <= committer.epoch)
+            };
+            if !partitions.map(had).all(|had| had) {
+                return Err(ErrorCode::StaleMemberEpoch);
+            }
+        }
+        if let Some(group) = self.groups.get_mut(id)
+            && matches!(group.state, State::Stable | State::PreparingRebalance)
             && let Some(id) = group.members.get(request.member_id.as_str()).map(|m| m.id.clone())
         {
             group.touch(&id, now_ms, out);
@@ -142,12 +161,7 @@ impl GroupShard {
         if request.group_id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
-        let group = self.groups.get(request.group_id.as_str()).ok_or(ErrorCode::GroupIdNotFound)?;
-        match group.state {
-            State::Empty => Ok(()),
-            _ if group.uses_consumer_protocol() => Ok(()),
-            _ => Err(ErrorCode::NonEmptyGroup),
-        }
+        self.any_group(&request.group_id).ok_or(ErrorCode::GroupIdNotFound)?.validate_offset_delete()
     }
 
     fn delete_offsets(
@@ -157,7 +171,7 @@ impl GroupShard {
         being_written: &BTreeSet<(Arc<str>, i32)>,
         out: &mut Outbox,
     ) -> OffsetDeleteResponseTopic {
-        let subscribed = self.groups.get(group_id).is_some_and(|g| g.is_subscribed_to(&topic.name));
+        let subscribed = self.any_group(group_id).is_some_and(|g| g.is_subscribed_to(&topic.name));
         let error_code = if subscribed { ErrorCode::GroupSubscribedToTopic.code() } else { 0 };
         let name: Arc<str> = topic.name.as_str().into();
         let mut partitions = Vec::with_capacity(topic.partitions.len());

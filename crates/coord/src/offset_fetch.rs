@@ -81,6 +81,11 @@ impl GroupShard {
         request: OffsetFetchRequestGroup,
         require_stable: bool,
     ) -> Effects<OffsetFetchResponseGroup> {
+        if let Some(group) = self.any_group(&request.group_id)
+            && let Err(error) = group.validate_offset_fetch(request.member_id.as_deref(), request.member_epoch)
+        {
+            return self.finish(Reply::Now(failed(&request, error)), Outbox::default());
+        }
         let last_write = if require_stable { self.last_write_to(&request.group_id) } else { None };
         if let Some(pending) = last_write.and_then(|id| self.pending.get_mut(&id)) {
             pending.fetches.push((ctx.token, request));
@@ -94,7 +99,7 @@ impl GroupShard {
         let touches = |pending: &Pending| {
             pending.changes.iter().any(|change| match change {
                 Change::Offset { group, .. } | Change::OffsetTombstone { group, .. } => &**group == group_id,
-                Change::Group => false,
+                _ => false,
             })
         };
         self.pending.iter().rev().find(|(_, pending)| touches(pending)).map(|(id, _)| *id)

@@ -8,15 +8,34 @@ use bytes::Bytes;
 use taccola_wire::messages::join_group_request::JoinGroupRequestProtocol;
 
 use crate::classic::Group;
-use crate::effects::{BatchKind, CoordinatorRecord, Released, RequestToken, Response, TimerKey, TimerOp};
+use crate::consumer;
+use crate::effects::{BatchKind, CoordinatorRecord, GroupAction, Released, RequestToken, Response, TimerKey, TimerOp};
 use crate::offsets::OffsetAndMetadata;
 
-/// What one record changes among the committed offsets once it is committed. Groups change by [`Done`].
+/// What one record changes. Offsets change once it is committed, modern groups as soon as it is in the log. Classic
+/// groups run ahead of the log and change by [`Done`].
 #[derive(Debug)]
 pub(crate) enum Change {
-    Offset { group: Arc<str>, topic: Arc<str>, partition: i32, offset: OffsetAndMetadata },
-    OffsetTombstone { group: Arc<str>, topic: Arc<str>, partition: i32 },
+    Offset {
+        group: Arc<str>,
+        topic: Arc<str>,
+        partition: i32,
+        offset: OffsetAndMetadata,
+    },
+    OffsetTombstone {
+        group: Arc<str>,
+        topic: Arc<str>,
+        partition: i32,
+    },
+    /// Of a classic group, or of a modern one after it was applied.
     Group,
+    /// A modern group takes the place of this classic one, which is gone when the record is in the log.
+    ClassicGone {
+        group: Arc<str>,
+    },
+    /// This classic group takes the place of a modern one.
+    ClassicBack(Box<Group>),
+    Consumer(consumer::GroupRecord),
 }
 
 /// What waits for the fate of the records of one append.
@@ -64,6 +83,7 @@ pub(crate) struct Outbox {
     pub(crate) done: Vec<Done>,
     pub(crate) released: Vec<Released>,
     pub(crate) timers: Vec<TimerOp>,
+    pub(crate) actions: Vec<GroupAction>,
 }
 
 impl Outbox {

@@ -11,6 +11,7 @@ use taccola_wire::messages::{
 };
 
 use crate::classic::Group;
+use crate::group::GroupKind;
 use crate::offsets::OffsetAndMetadata;
 use crate::shard::GroupShard;
 
@@ -34,29 +35,6 @@ pub enum ReplayError {
     NoValueVersion { key_type: i16 },
     #[error("the value of a record of type {key_type} does not decode: {error}")]
     Value { key_type: i16, error: DecodeError },
-}
-
-/// Groups that other kinds of coordinators look after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ForeignGroup {
-    Consumer,
-    Share,
-    Streams,
-}
-
-impl ForeignGroup {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Consumer => "consumer",
-            Self::Share => "share",
-            Self::Streams => "streams",
-        }
-    }
-
-    /// As in the list of groups.
-    pub(crate) fn protocol_type(self) -> &'static str {
-        self.name()
-    }
 }
 
 /// `producer_id` of a record outside of any transaction.
@@ -86,15 +64,15 @@ impl GroupShard {
             }
             ConsumerGroupMetadataKey::API_KEY => {
                 let key: ConsumerGroupMetadataKey = decode_key(key_type, body)?;
-                self.replay_foreign(&key.group_id, ForeignGroup::Consumer, value.is_some());
+                self.replay_foreign(&key.group_id, GroupKind::Consumer, value.is_some());
             }
             ShareGroupMetadataKey::API_KEY => {
                 let key: ShareGroupMetadataKey = decode_key(key_type, body)?;
-                self.replay_foreign(&key.group_id, ForeignGroup::Share, value.is_some());
+                self.replay_foreign(&key.group_id, GroupKind::Share, value.is_some());
             }
             StreamsGroupMetadataKey::API_KEY => {
                 let key: StreamsGroupMetadataKey = decode_key(key_type, body)?;
-                self.replay_foreign(&key.group_id, ForeignGroup::Streams, value.is_some());
+                self.replay_foreign(&key.group_id, GroupKind::Streams, value.is_some());
             }
             _ => return Ok(Replayed::Skipped),
         }
@@ -136,7 +114,7 @@ impl GroupShard {
     }
 
     /// A group of another kind may take the place of one that has offsets alone.
-    fn replay_foreign(&mut self, group_id: &str, kind: ForeignGroup, exists: bool) {
+    fn replay_foreign(&mut self, group_id: &str, kind: GroupKind, exists: bool) {
         if exists {
             self.groups.remove(group_id);
             self.foreign.insert(group_id.into(), kind);

@@ -4,6 +4,19 @@
 //! Two kinds of change wait for their records. Committed offsets change when the records are committed, in the order of
 //! the log. Classic groups run ahead of the log, as Kafka's do: joining, generations and sessions live in memory alone,
 //! and only what a reply promises (an assignment, a static member's new id, a deletion) waits, as a [`Done`].
+//!
+//! Modern groups (consumer, share, streams) are what their records in the log say and nothing else: a handler computes
+//! records and changes nothing, and the records are applied when they are appended, typed as they were made, by the same
+//! function that replay calls with what it decoded. A failed append has nothing to undo. Replies wait until everything
+//! that they can be seen from is committed ([`GroupShard::finish_modern`]). A kind hooks in with
+//!
+//! 1. a map of its groups in [`GroupShard`], whose groups are an [`AnyGroup`](crate::group::AnyGroup), with a line in
+//!    `any_group` and `all_groups` (`groups.rs`): from there lists, deletion, offsets and expiry know it;
+//! 2. a [`Change`] variant with its typed record, a line in `Change::modern_group`, and one in `apply_modern`;
+//! 3. lines in `GroupShard::replay`, which take the kind out of `foreign`; in `modern_loaded`, where sessions begin; in
+//!    `modern_image`, when metadata changes; in `modern_timer_fired`, for the `TimerKey::Modern*` of its groups;
+//! 4. its handlers, `impl GroupShard { pub fn handle_* }` in its own module: `make_room_for` says whether the group can be
+//!    of the kind, `finish_modern` makes the [`Effects`]; a variant of [`Response`] if replies can be parked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,11 +35,12 @@ use crate::GroupConfig;
 use crate::classic::{Group, MEMBER_ID_PREFIX_MAX, State, bytes_of_member, join_error, sync_error};
 use crate::cluster_image::{ClusterImage, TopicChanges};
 use crate::coordinator_shard::CoordinatorShard;
-use crate::effects::{AppendId, Effects, NoAction, Reply, RequestContext, RequestToken, Response, TimerKey};
+use crate::effects::{AppendId, Effects, GroupAction, Reply, RequestContext, RequestToken, Response, TimerKey};
+use crate::group::GroupKind;
 use crate::offsets::Offsets;
 use crate::outbox::{Change, Done, GroupRef, Outbox};
 use crate::records;
-use crate::replay::{ForeignGroup, ReplayError, Replayed};
+use crate::replay::{ReplayError, Replayed};
 
 /// From this version on LeaveGroup names several members, and each has an error of its own.
 const LEAVE_BATCH_FROM: i16 = 3;
@@ -39,9 +53,11 @@ pub struct GroupShard {
     pub(crate) image: Arc<dyn ClusterImage>,
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
     /// Groups of the kinds that are not served yet, as the log tells of them: they are left alone.
-    pub(crate) foreign: BTreeMap<Arc<str>, ForeignGroup>,
+    pub(crate) foreign: BTreeMap<Arc<str>, GroupKind>,
     pub(crate) offsets: Offsets,
     pub(crate) pending: BTreeMap<AppendId, Pending>,
+    /// The last append with records of a modern group, as long as it is not committed.
+    pub(crate) modern_appends: BTreeMap<Arc<str>, AppendId>,
     next_append: u64,
     next_incarnation: u64,
     /// Where the last look for expired offsets stopped; `None`: it had seen every group.
@@ -52,7 +68,11 @@ pub struct GroupShard {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) changes: Vec<Change>,
-    done: Vec<Done>,
+    pub(crate) done: Vec<Done>,
+    /// Modern groups with records in the append.
+    pub(crate) modern_groups: Vec<Arc<str>>,
+    /// Whoever waited was told this error; who comes now is told the same.
+    pub(crate) timed_out: Option<ErrorCode>,
     /// OffsetFetch requests that want nothing that is still being written.
     pub(crate) fetches: Vec<(RequestToken, OffsetFetchRequestGroup)>,
 }
@@ -80,6 +100,7 @@ impl GroupShard {
             foreign: BTreeMap::new(),
             offsets: Offsets::default(),
             pending: BTreeMap::new(),
+            modern_appends: BTreeMap::new(),
             next_append: 0,
             next_incarnation: 0,
             expiration_cursor: None,
@@ -101,7 +122,7 @@ impl GroupShard {
         let append = out.writes().then(|| {
             self.next_append += 1;
             let id = AppendId(self.next_append);
-            let pending = Pending { changes: out.changes, done: out.done, fetches: Vec::new() };
+            let pending = Pending { changes: out.changes, done: out.done, ..Default::default() };
             self.pending.insert(id, pending);
             id
         });
@@ -112,7 +133,7 @@ impl GroupShard {
             response,
             released: out.released,
             timers: out.timers,
-            actions: Vec::new(),
+            actions: out.actions,
         }
     }
 
@@ -185,7 +206,7 @@ impl GroupShard {
         if !sessions.contains(&request.session_timeout_ms) {
             return Err((member_id, ErrorCode::InvalidSessionTimeout));
         }
-        if self.foreign.contains_key(request.group_id.as_str()) {
+        if self.kind_of(&request.group_id).is_some_and(|kind| kind != GroupKind::Classic) {
             return Err(("", ErrorCode::InconsistentGroupProtocol));
         }
         let prefix = request.group_instance_id.as_deref().unwrap_or(ctx.client_id);
@@ -328,6 +349,9 @@ impl GroupShard {
                     group.sync_timer_fired(now_ms, config, &mut out);
                 }
             }
+            TimerKey::ModernSession { .. } | TimerKey::ModernRebalance { .. } | TimerKey::ModernGroup { .. } => {
+                self.modern_timer_fired(now_ms, key, &mut out);
+            }
             TimerKey::Expiration => self.expire(now_ms, &mut out),
         }
         self.finish(Reply::Now(()), out)
@@ -338,6 +362,7 @@ impl GroupShard {
     pub fn committed(&mut self, now_ms: i64, append: AppendId, base_offset: i64) -> Effects<()> {
         let mut out = Outbox::default();
         if let Some(pending) = self.pending.remove(&append) {
+            self.forget_append(append, &pending.modern_groups);
             for (offset, change) in (base_offset..).zip(pending.changes) {
                 self.apply(now_ms, offset, change);
             }
@@ -352,14 +377,15 @@ impl GroupShard {
     fn apply(&mut self, now_ms: i64, record_offset: i64, change: Change) {
         match change {
             Change::Offset { group, topic, partition, mut offset } => {
-                if !self.groups.contains_key(&group) && !self.is_being_deleted(&group) {
+                if !self.is_being_deleted(&group) {
                     self.ensure_group(&group, now_ms);
                 }
                 offset.record_offset = record_offset;
                 self.offsets.put(&group, &topic, partition, offset);
             }
             Change::OffsetTombstone { group, topic, partition } => self.offsets.remove(&group, &topic, partition),
-            Change::Group => {}
+            // Applied when it was appended.
+            Change::Group | Change::ClassicGone { .. } | Change::ClassicBack(_) | Change::Consumer(_) => {}
         }
     }
 
@@ -371,7 +397,7 @@ impl GroupShard {
 
     /// Offsets belong to a group: without members they make a simple one.
     pub(crate) fn ensure_group(&mut self, id: &Arc<str>, now_ms: i64) {
-        if !self.groups.contains_key(id) && !self.foreign.contains_key(id) {
+        if self.kind_of(id).is_none() {
             let incarnation = self.new_incarnation();
             self.groups.insert(id.clone(), Group::new(id.clone(), incarnation, now_ms));
         }
@@ -403,6 +429,7 @@ impl GroupShard {
     pub fn failed(&mut self, now_ms: i64, append: AppendId, error: ErrorCode) -> Effects<()> {
         let mut out = Outbox::default();
         if let Some(pending) = self.pending.remove(&append) {
+            self.forget_append(append, &pending.modern_groups);
             let error = append_error(error);
             for done in pending.done {
                 self.give_up(now_ms, done, error, &mut out);
@@ -450,6 +477,7 @@ impl GroupShard {
         let mut out = Outbox::default();
         let Some(pending) = self.pending.get_mut(&append) else { return self.finish(Reply::Now(()), out) };
         let error = append_error(error);
+        pending.timed_out = Some(error);
         let (keep, give_up): (Vec<Done>, Vec<Done>) = std::mem::take(&mut pending.done)
             .into_iter()
             .partition(|done| matches!(done, Done::Deleted { .. } | Done::Created { .. } | Done::Emptied { .. }));
@@ -503,6 +531,7 @@ impl GroupShard {
                 group.prepare_rebalance(now_ms, &self.config, &mut out);
             }
         }
+        self.modern_loaded(now_ms, &mut out);
         self.schedule_expiration(now_ms, &mut out);
         self.finish(Reply::Now(()), out)
     }
@@ -513,7 +542,7 @@ impl CoordinatorShard for GroupShard {
     type Config = GroupConfig;
     type Response = Response;
     type TimerKey = TimerKey;
-    type Action = NoAction;
+    type Action = GroupAction;
 
     const TOPIC: &'static str = GROUP_METADATA_TOPIC;
 
@@ -527,7 +556,10 @@ impl CoordinatorShard for GroupShard {
 
     fn on_new_image(&mut self, now_ms: i64, image: &Arc<dyn ClusterImage>, changes: &TopicChanges) -> Effects<()> {
         self.image = image.clone();
-        self.on_topics_deleted(now_ms, &changes.deleted)
+        let mut out = Outbox::default();
+        self.modern_image(now_ms, changes, &mut out);
+        self.delete_topics(&changes.deleted, &mut out);
+        self.finish(Reply::Now(()), out)
     }
 
     fn replay(
@@ -548,7 +580,9 @@ impl CoordinatorShard for GroupShard {
         GroupShard::loaded(self, now_ms)
     }
 
-    fn appended(&mut self, _now_ms: i64, _append: AppendId, _base_offset: i64) {}
+    fn appended(&mut self, now_ms: i64, append: AppendId, _base_offset: i64) {
+        self.apply_appended(now_ms, append);
+    }
 
     fn committed(&mut self, now_ms: i64, append: AppendId, base_offset: i64) -> Effects<()> {
         GroupShard::committed(self, now_ms, append, base_offset)

@@ -122,7 +122,7 @@ pub(crate) async fn open(
     let rules = Arc::new(TableRules::new(config.node_id, settings.clone(), dynamic.clone()));
     let controller = Controller::new(controller_settings(&config), rules);
     let groups = GroupCoordinator::new(
-        GroupConfig::new(&config.groups.classic, &config.offsets),
+        GroupConfig::new(&config.groups, &config.offsets),
         coordinator::image::view(Arc::default()),
         config.offsets.topic_compression_codec,
         durability,

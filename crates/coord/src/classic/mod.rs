@@ -2,6 +2,7 @@
 //! generations, the leader and the sessions. `group` holds the state, `rebalance` its transitions, `requests` what the
 //! group answers to each request.
 
+mod as_group;
 mod group;
 mod member;
 mod rebalance;

@@ -415,32 +415,6 @@ impl Group {
         self.remove(&id, out);
         Ok(())
     }
-
-    /// Whether the group takes an offset commit.
-    pub(crate) fn validate_offset_commit(
-        &self,
-        generation: i32,
-        member_id: &str,
-        instance_id: Option<&str>,
-    ) -> Result<(), ErrorCode> {
-        // An administrator, or a consumer that assigns itself: only as long as nobody else is there.
-        if generation < 0 && self.state == State::Empty {
-            return Ok(());
-        }
-        if generation >= 0 || !member_id.is_empty() || instance_id.is_some() {
-            self.validate_member(member_id, instance_id)?;
-            if generation != self.generation {
-                return Err(ErrorCode::IllegalGeneration);
-            }
-        } else {
-            return Err(ErrorCode::UnknownMemberId);
-        }
-        // The member knows the new generation, but not its assignment in it.
-        if self.state == State::CompletingRebalance {
-            return Err(ErrorCode::RebalanceInProgress);
-        }
-        Ok(())
-    }
 }
 
 fn waiting(ctx: &RequestContext<'_>) -> Waiting {

@@ -58,6 +58,9 @@ pub(crate) fn timer(key: &TimerKey) -> String {
         TimerKey::Session { group, member } => format!("session {group}/{member}"),
         TimerKey::Join { group } => format!("join {group}"),
         TimerKey::Sync { group } => format!("sync {group}"),
+        TimerKey::ModernSession { group, member } => format!("modern session {group}/{member}"),
+        TimerKey::ModernRebalance { group, member } => format!("modern rebalance {group}/{member}"),
+        TimerKey::ModernGroup { group } => format!("modern group {group}"),
         TimerKey::Expiration => "expiration".to_owned(),
     }
 }
@@ -131,6 +134,7 @@ pub(crate) fn response(response: &Response) -> String {
         Response::DeleteGroups(rows) => {
             rows.iter().map(|r| format!("{}={}", r.group_id, code(r.error_code))).collect::<Vec<_>>().join(" ")
         }
+        other => format!("{other:?}"),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use taccola_coord::{
-    AppendId, CoordinatorRecord, Effects, GroupConfig, GroupShard, Released, Reply, RequestContext, RequestToken,
-    Response, TimerKey, TimerOp,
+    AppendId, CoordinatorRecord, CoordinatorShard as _, Effects, GroupConfig, GroupShard, Released, Reply,
+    RequestContext, RequestToken, Response, TimerKey, TimerOp,
 };
 use taccola_wire::codec::Message;
 use taccola_wire::error::ErrorCode;
@@ -152,6 +152,7 @@ impl World {
             offset_metadata_max: args.number("metadata-max", d.offset_metadata_max),
             offsets_retention_ms: args.duration("offsets-retention", d.offsets_retention_ms),
             offsets_retention_check_interval_ms: args.duration("check-interval", d.offsets_retention_check_interval_ms),
+            ..d
         };
         self.shard =
             GroupShard::new(self.config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
@@ -219,6 +220,8 @@ impl World {
         for record in &effects.records {
             self.output.push(format!("append {}", print::record(record)));
         }
+        let base_offset = (self.log.len() + self.held.iter().map(|(_, records)| records.len()).sum::<usize>()) as i64;
+        self.shard.appended(self.now_ms, append, base_offset);
         self.held.push((append, effects.records));
         if !self.hold {
             self.commit_held();
