@@ -1,0 +1,465 @@
+//! Our own clients (crate `client`) against a broker: transactions, groups of KIP-848, share groups, administration, and the
+//! commands that stand on them. `KAFKA_ORACLE=HOST:PORT` runs them against that broker instead, e.g. a JVM Kafka.
+//!
+//! A test whose APIs the broker does not advertise is reported as not run.
+
+use std::future::Future;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use taccola_base::TopicPartition;
+use taccola_client::admin::{CommittedOffset, NewTopic, OffsetSpec};
+use taccola_client::{
+    Admin, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer,
+    GroupMetadata, GroupProtocol, IsolationLevel, ProducerConfig, ProducerRecord, StartOffset, TransactionConfig,
+    TransactionalProducer,
+};
+use taccola_it::{Broker, WITHIN, binary, clients};
+use taccola_wire::api::ApiKey;
+use taccola_wire::error::ErrorCode;
+
+/// The broker under test.
+enum Target {
+    Taccola(Broker),
+    Oracle(String),
+}
+
+impl Target {
+    fn start() -> Self {
+        match std::env::var("KAFKA_ORACLE") {
+            Ok(address) if !address.is_empty() => Self::Oracle(address),
+            _ => Self::Taccola(Broker::start(&[
+                "transaction.state.log.replication.factor=1",
+                "transaction.state.log.min.isr=1",
+                "share.coordinator.state.topic.replication.factor=1",
+                "share.coordinator.state.topic.min.isr=1",
+            ])),
+        }
+    }
+
+    fn bootstrap(&self) -> String {
+        match self {
+            Self::Taccola(broker) => broker.bootstrap(),
+            Self::Oracle(address) => address.clone(),
+        }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(ClientConfig::new(&self.bootstrap()).expect("an address"))
+    }
+
+    /// The command line against this broker.
+    fn taccola(&self, arguments: &str) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("--bootstrap").arg(self.bootstrap()).args(arguments.split_whitespace());
+        command
+    }
+}
+
+/// Runs a test on a runtime of its own, if the broker serves what it needs.
+fn with_broker<F: Future<Output = ()>>(test: &str, needs: &[ApiKey], body: impl FnOnce(Arc<Target>) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let target = Arc::new(Target::start());
+        let api = target.client().any().await.expect("the broker answers");
+        if let Some(absent) = needs.iter().find(|key| api.served(**key).is_none()) {
+            println!("{} {test}: the broker does not serve {}", clients::ABSENT, absent.info().name);
+            return;
+        }
+        body(target).await;
+    });
+}
+
+const TRANSACTIONS: [ApiKey; 2] = [ApiKey::EndTxn, ApiKey::TxnOffsetCommit];
+const CONSUMER_GROUPS: [ApiKey; 1] = [ApiKey::ConsumerGroupHeartbeat];
+
+/// A name that no other run uses: the oracle keeps its topics.
+fn fresh(name: &str) -> String {
+    format!("{name}-{}", taccola_base::Uuid::random())
+}
+
+async fn new_topic(client: &Client, name: &str, partitions: i32) -> String {
+    let name = fresh(name);
+    let topic = NewTopic { name: name.clone(), partitions: Some(partitions), ..Default::default() };
+    let made = Admin::new(client.clone()).create_topics(&[topic], false).await.expect("an answer");
+    made.into_iter().for_each(|(_, outcome)| drop(outcome.expect("the topic is made")));
+    name
+}
+
+fn record(topic: &str, partition: i32, value: &str) -> ProducerRecord {
+    ProducerRecord {
+        topic: topic.into(),
+        partition: Some(partition),
+        value: Some(value.to_owned().into()),
+        ..Default::default()
+    }
+}
+
+fn values(records: &[ConsumerRecord]) -> Vec<String> {
+    records.iter().map(|r| String::from_utf8_lossy(r.value.as_deref().unwrap_or_default()).into_owned()).collect()
+}
+
+/// All of partition 0.
+async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<String> {
+    let mut consumer = Consumer::new(client.clone(), ConsumerConfig { isolation, ..Default::default() });
+    consumer.assign(&[(TopicPartition::new(topic, 0), StartOffset::Earliest)]).await.expect("assigned");
+    let (mut found, until) = (Vec::new(), Instant::now() + WITHIN);
+    while !consumer.at_end() {
+        assert!(Instant::now() < until, "the end of {topic} is not reached");
+        found.extend(values(&consumer.poll(Duration::from_millis(200)).await.expect("polled")));
+    }
+    found
+}
+
+fn transactional(client: &Client, id: &str) -> TransactionalProducer {
+    let config = ProducerConfig { linger: Duration::ZERO, ..Default::default() };
+    TransactionalProducer::new(client.clone(), config, TransactionConfig::new(id)).expect("a producer")
+}
+
+async fn produce(client: &Client, topic: &str, partition: i32, values: &[&str]) {
+    let producer = taccola_client::Producer::new(client.clone(), ProducerConfig::default()).expect("a producer");
+    let mut deliveries = Vec::new();
+    for value in values {
+        deliveries.push(producer.send(record(topic, partition, value)).await.expect("queued"));
+    }
+    for delivery in deliveries {
+        delivery.await.expect("delivered");
+    }
+}
+
+// ---- transactions ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn committed_and_aborted_transactions_follow_one_another() {
+    with_broker("committed_and_aborted_transactions_follow_one_another", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "txn", 2).await;
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        for round in 0..4 {
+            producer.begin().await.expect("begun");
+            for partition in 0..2 {
+                let delivery = producer.send(record(&topic, partition, &format!("{round}"))).await.expect("queued");
+                delivery.await.expect("delivered");
+            }
+            match round % 2 {
+                0 => producer.commit().await.expect("committed"),
+                _ => producer.abort().await.expect("aborted"),
+            }
+        }
+        // Nothing was sent: there is nothing to tell the coordinator.
+        producer.begin().await.expect("begun");
+        producer.commit().await.expect("committed");
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["0", "2"]);
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadUncommitted).await, ["0", "1", "2", "3"]);
+    });
+}
+
+#[test]
+fn an_open_transaction_is_seen_by_nobody_who_reads_committed() {
+    with_broker("an_open_transaction_is_seen_by_nobody_who_reads_committed", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "open", 1).await;
+        produce(&client, &topic, 0, &["before"]).await;
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        producer.begin().await.expect("begun");
+        producer.send(record(&topic, 0, "inside")).await.expect("queued").await.expect("delivered");
+        produce(&client, &topic, 0, &["behind"]).await;
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["before"]);
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadUncommitted).await, ["before", "inside", "behind"]);
+        producer.commit().await.expect("committed");
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["before", "inside", "behind"]);
+    });
+}
+
+#[test]
+fn a_second_producer_of_an_id_fences_the_first_and_aborts_its_transaction() {
+    with_broker("a_second_producer_of_an_id_fences_the_first", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "fenced", 1).await;
+        let id = fresh("id");
+        let mut zombie = transactional(&client, &id);
+        zombie.init().await.expect("initialized");
+        zombie.begin().await.expect("begun");
+        zombie.send(record(&topic, 0, "zombie")).await.expect("queued").await.expect("delivered");
+
+        let mut heir = transactional(&target.client(), &id);
+        heir.init().await.expect("initialized");
+        heir.begin().await.expect("begun");
+        heir.send(record(&topic, 0, "heir")).await.expect("queued").await.expect("delivered");
+        heir.commit().await.expect("committed");
+
+        let error = zombie.commit().await.expect_err("the zombie is fenced");
+        assert!(matches!(error, Error::Fenced { .. }), "{error}");
+        assert!(matches!(zombie.begin().await, Err(Error::Fenced { .. })), "for good");
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["heir"]);
+    });
+}
+
+#[test]
+fn a_failed_record_leaves_a_transaction_to_be_aborted_and_its_producer_usable() {
+    with_broker("a_failed_record_leaves_a_transaction_to_be_aborted", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let name = fresh("small");
+        let configs = vec![("max.message.bytes".to_owned(), "1000".to_owned())];
+        let topic = NewTopic { name: name.clone(), partitions: Some(1), configs, ..Default::default() };
+        Admin::new(client.clone()).create_topics(&[topic], false).await.expect("made");
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        for round in 0..3 {
+            producer.begin().await.expect("begun");
+            producer.send(record(&name, 0, "aborted")).await.expect("queued").await.expect("delivered");
+            let large = producer.send(record(&name, 0, &"x".repeat(5_000))).await.expect("queued");
+            let refused = large.await.expect_err("too large");
+            assert_eq!(refused.code(), Some(ErrorCode::MessageTooLarge), "{refused}");
+            let error = producer.commit().await.expect_err("must be aborted");
+            assert!(matches!(error, Error::Abortable { .. }), "{error}");
+            assert!(matches!(producer.send(record(&name, 0, "late")).await, Err(Error::Abortable { .. })));
+            producer.abort().await.expect("aborted");
+            producer.begin().await.expect("begun");
+            let sent = producer.send(record(&name, 0, &format!("{round}"))).await.expect("queued");
+            producer.commit().await.expect("committed");
+            sent.await.expect("delivered");
+        }
+        assert_eq!(read(&client, &name, IsolationLevel::ReadCommitted).await, ["0", "1", "2"]);
+    });
+}
+
+#[test]
+fn an_abort_drops_what_was_not_sent() {
+    with_broker("an_abort_drops_what_was_not_sent", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "dropped", 1).await;
+        let config = ProducerConfig { linger: Duration::from_secs(60), ..Default::default() };
+        let id = TransactionConfig::new(fresh("id"));
+        let mut producer = TransactionalProducer::new(client.clone(), config, id).expect("a producer");
+        producer.init().await.expect("initialized");
+        producer.begin().await.expect("begun");
+        let lingering = producer.send(record(&topic, 0, "dropped")).await.expect("queued");
+        producer.abort().await.expect("aborted");
+        lingering.await.expect_err("never sent");
+        producer.begin().await.expect("begun");
+        let kept = producer.send(record(&topic, 0, "kept")).await.expect("queued");
+        producer.commit().await.expect("committed");
+        kept.await.expect("delivered");
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadUncommitted).await, ["kept"]);
+    });
+}
+
+#[test]
+fn offsets_count_when_their_transaction_commits() {
+    with_broker("offsets_count_when_their_transaction_commits", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let admin = Admin::new(client.clone());
+        let topic = new_topic(&client, "etl", 1).await;
+        let group = fresh("group");
+        let partition = TopicPartition::new(topic.as_str(), 0);
+        let offset = |offset| CommittedOffset { offset, leader_epoch: -1, metadata: "m".to_owned() };
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        for (at, commit) in [(3, false), (5, true), (7, false)] {
+            producer.begin().await.expect("begun");
+            producer.send(record(&topic, 0, "x")).await.expect("queued");
+            let offsets = [(partition.clone(), offset(at))];
+            producer.send_offsets(&offsets, &GroupMetadata::of_group(&group)).await.expect("taken along");
+            match commit {
+                true => producer.commit().await.expect("committed"),
+                false => producer.abort().await.expect("aborted"),
+            }
+            let committed = admin.group_offsets(&group, None).await.expect("offsets");
+            let expected = (at >= 5).then(|| offset(5));
+            assert_eq!(committed.get(&partition), expected.as_ref(), "after {at}");
+        }
+        // Who is no member cannot commit in a member's name.
+        producer.begin().await.expect("begun");
+        let stranger =
+            GroupMetadata { generation: 3, member_id: "stranger".to_owned(), ..GroupMetadata::of_group(&group) };
+        let refused = producer.send_offsets(&[(partition, offset(9))], &stranger).await.expect_err("no member");
+        assert!(matches!(refused, Error::Abortable { .. }), "{refused}");
+        producer.abort().await.expect("aborted");
+    });
+}
+
+// ---- groups of KIP-848 -----------------------------------------------------------------------------------------------
+
+fn group_config(group: &str, topics: &[&str]) -> GroupConfig {
+    GroupConfig {
+        protocol: GroupProtocol::Consumer,
+        start: OffsetSpec::Earliest,
+        auto_commit: Some(Duration::from_millis(100)),
+        ..GroupConfig::new(group, topics.iter().map(|t| (*t).to_owned()))
+    }
+}
+
+fn join(client: &Client, config: GroupConfig) -> GroupConsumer {
+    GroupConsumer::new(client.clone(), ConsumerConfig::default(), config)
+}
+
+/// Polls all members until `done`; returns what they read.
+async fn poll_until(
+    what: &str,
+    members: &mut [&mut GroupConsumer],
+    mut done: impl FnMut(&[&mut GroupConsumer], &[String]) -> bool,
+) -> Vec<String> {
+    let (mut found, until) = (Vec::new(), Instant::now() + WITHIN);
+    while !done(members, &found) {
+        assert!(Instant::now() < until, "waited for: {what}; read so far: {found:?}");
+        for member in members.iter_mut() {
+            found.extend(values(&member.poll(Duration::from_millis(50)).await.expect("polled")));
+        }
+    }
+    found
+}
+
+fn owned(members: &[&mut GroupConsumer]) -> Vec<usize> {
+    members.iter().map(|member| member.positions().len()).collect()
+}
+
+#[test]
+fn the_broker_assigns_and_members_follow() {
+    with_broker("the_broker_assigns_and_members_follow", &CONSUMER_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "modern", 4).await;
+        let group = fresh("group");
+        for partition in 0..4 {
+            produce(&client, &topic, partition, &["a"]).await;
+        }
+        let mut first = join(&client, group_config(&group, &[&topic]));
+        let read = poll_until("all records", &mut [&mut first], |_, found| found.len() == 4).await;
+        assert_eq!(read, ["a"; 4]);
+        let mut second = join(&target.client(), group_config(&group, &[&topic]));
+        let members = &mut [&mut first, &mut second];
+        let again = poll_until("an even share", members, |members, _| owned(members) == [2, 2]).await;
+        assert!(again.is_empty(), "committed before it was given up: {again:?}");
+
+        let description = Admin::new(client.clone()).describe_group(&group).await.expect("described");
+        assert_eq!((description.kind.as_str(), description.members.len()), ("consumer", 2));
+        second.close().await.expect("closed");
+        let again = poll_until("everything again", &mut [&mut first], |members, _| owned(members) == [4]).await;
+        assert!(again.is_empty(), "committed on leaving: {again:?}");
+        produce(&client, &topic, 3, &["b"]).await;
+        assert_eq!(poll_until("a new record", &mut [&mut first], |_, found| !found.is_empty()).await, ["b"]);
+        first.close().await.expect("closed");
+        let committed = Admin::new(client.clone()).group_offsets(&group, None).await.expect("offsets");
+        assert_eq!(committed.values().map(|c| c.offset).sum::<i64>(), 5);
+    });
+}
+
+#[test]
+fn a_regular_expression_is_the_brokers_to_evaluate() {
+    with_broker("a_regular_expression_is_the_brokers_to_evaluate", &CONSUMER_GROUPS, async |target| {
+        let client = target.client();
+        let prefix = fresh("regex");
+        for name in ["a", "b"] {
+            let topic = format!("{prefix}-{name}");
+            let new = NewTopic { name: topic.clone(), partitions: Some(1), ..Default::default() };
+            Admin::new(client.clone()).create_topics(&[new], false).await.expect("made");
+            produce(&client, &topic, 0, &[name]).await;
+        }
+        let regex = Some(format!("{prefix}-[a-z]"));
+        let config = GroupConfig { topics_regex: regex, ..group_config(&fresh("group"), &[]) };
+        let mut member = join(&client, config);
+        let mut read = poll_until("both topics", &mut [&mut member], |_, found| found.len() == 2).await;
+        read.sort();
+        assert_eq!(read, ["a", "b"]);
+        member.close().await.expect("closed");
+
+        let bad = GroupConfig { topics_regex: Some("[".to_owned()), ..group_config(&fresh("group"), &[]) };
+        let mut member = join(&client, bad);
+        let until = Instant::now() + WITHIN;
+        let error = loop {
+            assert!(Instant::now() < until, "not refused");
+            if let Err(error) = member.poll(Duration::from_millis(50)).await {
+                break error;
+            }
+        };
+        assert_eq!(error.code(), Some(ErrorCode::InvalidRegularExpression), "{error}");
+    });
+}
+
+#[test]
+fn a_static_member_comes_back_to_its_partitions() {
+    with_broker("a_static_member_comes_back_to_its_partitions", &CONSUMER_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "static", 2).await;
+        let group = fresh("group");
+        let config =
+            |instance: &str| GroupConfig { instance_id: Some(instance.to_owned()), ..group_config(&group, &[&topic]) };
+        let (mut one, mut two) = (join(&client, config("one")), join(&target.client(), config("two")));
+        let members = &mut [&mut one, &mut two];
+        poll_until("an even share", members, |members, _| owned(members) == [1, 1]).await;
+        let before = one.positions();
+        one.close().await.expect("closed");
+        poll_until("a few rounds", &mut [&mut two], |members, _| owned(members) == [1]).await;
+        let mut back = join(&target.client(), config("one"));
+        poll_until("its share", &mut [&mut back, &mut two], |members, _| owned(members) == [1, 1]).await;
+        assert_eq!(back.positions().keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+
+        let mut thief = join(&target.client(), config("one"));
+        let until = Instant::now() + WITHIN;
+        let error = loop {
+            assert!(Instant::now() < until, "not refused");
+            if let Err(error) = thief.poll(Duration::from_millis(50)).await {
+                break error;
+            }
+        };
+        assert_eq!(error.code(), Some(ErrorCode::UnreleasedInstanceId), "{error}");
+    });
+}
+
+#[test]
+fn a_member_that_was_put_out_joins_again_and_rereads_what_was_not_committed() {
+    with_broker("a_member_that_was_put_out_joins_again", &CONSUMER_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "fenced", 1).await;
+        produce(&client, &topic, 0, &["a"]).await;
+        let group = fresh("group");
+        let config = GroupConfig { auto_commit: None, ..group_config(&group, &[&topic]) };
+        let mut member = join(&client, config);
+        poll_until("the record", &mut [&mut member], |_, found| found == ["a"]).await;
+        let metadata = member.group_metadata();
+        // Somebody says in its name that it leaves.
+        let api = client.coordinator(&group, taccola_client::cluster::Lane::General).await.expect("a coordinator");
+        let leave = taccola_wire::messages::ConsumerGroupHeartbeatRequest {
+            group_id: group.clone(),
+            member_id: metadata.member_id.clone(),
+            member_epoch: -1,
+            ..Default::default()
+        };
+        let left = client.request(&api, &leave, 0).await.expect("an answer");
+        assert_eq!(left.error_code, 0, "{left:?}");
+        poll_until("the record once more", &mut [&mut member], |_, found| found == ["a"]).await;
+        member.commit().await.expect("committed");
+        member.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn offsets_of_a_member_go_along_with_a_transaction() {
+    let needs = [ApiKey::EndTxn, ApiKey::TxnOffsetCommit, ApiKey::ConsumerGroupHeartbeat];
+    with_broker("offsets_of_a_member_go_along_with_a_transaction", &needs, async |target| {
+        let client = target.client();
+        let (from, to) = (new_topic(&client, "from", 1).await, new_topic(&client, "to", 1).await);
+        let group = fresh("group");
+        produce(&client, &from, 0, &["a", "b"]).await;
+        let config = GroupConfig { auto_commit: None, ..group_config(&group, &[&from]) };
+        let mut member = join(&client, config);
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        let read_values = poll_until("the records", &mut [&mut member], |_, found| found.len() == 2).await;
+        producer.begin().await.expect("begun");
+        for value in &read_values {
+            producer.send(record(&to, 0, value)).await.expect("queued");
+        }
+        let positions = member.positions().into_iter();
+        let offset = |offset| CommittedOffset { offset, leader_epoch: -1, metadata: String::new() };
+        let offsets: Vec<_> = positions.map(|(partition, at)| (partition, offset(at))).collect();
+        producer.send_offsets(&offsets, &member.group_metadata()).await.expect("taken along");
+        producer.commit().await.expect("committed");
+        assert_eq!(read(&client, &to, IsolationLevel::ReadCommitted).await, ["a", "b"]);
+        let committed = Admin::new(client.clone()).group_offsets(&group, None).await.expect("offsets");
+        assert_eq!(committed.values().map(|c| c.offset).collect::<Vec<_>>(), [2]);
+    });
+}
