@@ -31,6 +31,17 @@ pub const PRODUCER_IDS_PER_PARTITION_MAX: usize = 100_000;
 pub const GROUP_MEMBERS_MAX: usize = 10_000;
 /// Metadata bytes of all members of one group together: GROUP_MAX_SIZE_REACHED.
 pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Transactions that are open at a time in one partition of `__transaction_state`: CONCURRENT_TRANSACTIONS, which clients
+/// wait out.
+pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 10_000;
+/// Partitions of one transaction: UNKNOWN_SERVER_ERROR, as Kafka answers when the record would be too large.
+pub const TRANSACTION_PARTITIONS_MAX: usize = 100_000;
+/// Bytes that the partitions of one transaction take in its record; likewise.
+pub const TRANSACTION_PARTITION_BYTES_MAX: usize = 900 * 1024;
+/// Transactional ids in one partition of `__transaction_state`: COORDINATOR_NOT_AVAILABLE until some have expired.
+pub const TRANSACTIONAL_IDS_PER_PARTITION_MAX: usize = 200_000;
+/// Bytes of all of them; likewise.
+pub const TRANSACTIONAL_ID_BYTES_PER_PARTITION_MAX: usize = 64 * 1024 * 1024;
 /// File handles kept open for segments by the whole process; the longest unused one is closed.
 pub const SEGMENT_HANDLES_MAX: usize = 4_096;
 /// Bytes of one file of settings; a larger one is refused.

@@ -27,6 +27,7 @@ mod replay;
 mod shard;
 pub mod share_partition;
 pub mod share_state;
+pub mod transaction;
 
 pub use config::GroupConfig;
 pub use coordinator_shard::{CoordinatorShard, EffectsOf};

@@ -35,6 +35,8 @@ pub enum ReplayError {
     NoValueVersion { key_type: i16 },
     #[error("the value of a record of type {key_type} does not decode: {error}")]
     Value { key_type: i16, error: DecodeError },
+    #[error("the value of a record of type {key_type} tells of a state that cannot be")]
+    State { key_type: i16 },
 }
 
 /// `producer_id` of a record outside of any transaction.
