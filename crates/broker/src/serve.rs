@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::dispatch::Dispatcher;
-use crate::runtime::housekeeping;
+use crate::runtime::{cleaner, housekeeping};
 use crate::startup::{self, RecoverySummary, StartError};
 
 /// Requests that are under way when the stop begins have this long.
@@ -63,6 +63,7 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     }
     let mut background = JoinSet::new();
     background.spawn(housekeeping::run(broker.clone()));
+    background.spawn(cleaner::run(broker.clone()));
     Ok(RunningBroker { broker, listeners, recovery, servers, background })
 }
 

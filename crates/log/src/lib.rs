@@ -18,6 +18,7 @@ mod scan;
 mod segment;
 mod shared;
 mod txn_index;
+mod verification;
 
 pub use config::LogConfig;
 pub use error::{AppendError, LogError, ReadError};
@@ -31,3 +32,4 @@ pub use partition_log::{
 pub use producer_state::parse_snapshot;
 pub use shared::LogShared;
 pub use txn_index::parse as parse_txn_index;
+pub use verification::VerificationGuard;

@@ -19,6 +19,7 @@ use taccola_wire::batch::{BatchHeader, ControlRecord, NO_PRODUCER_EPOCH, NO_SEQU
 use crate::cleaner::ProducerLast;
 use crate::error::AppendError;
 use crate::partition_log::{AppendOrigin, ProducerSummary};
+use crate::verification::{Verification, VerificationGuard};
 
 /// Batches remembered per producer; a retry of an older one is out of order.
 const WINDOW: usize = 5;
@@ -174,23 +175,34 @@ impl ProducerState {
         header: &BatchHeader,
         marker: Option<&Marker>,
         origin: AppendOrigin,
+        verification: Option<&Verification>,
     ) -> Result<Verdict, AppendError> {
         let known = self.producers.get(&header.producer_id);
         let entry = known.unwrap_or(&ProducerEntry::NEW);
         match origin {
             AppendOrigin::Replay => Ok(Verdict::Accept),
-            AppendOrigin::Client => match entry.duplicate_of(header) {
+            AppendOrigin::Client | AppendOrigin::ClientTransaction { .. } => match entry.duplicate_of(header) {
                 Some(batch) => Ok(Verdict::Duplicate {
                     base_offset: batch.last_offset - i64::from(batch.offset_delta),
                     last_offset: batch.last_offset,
                     timestamp: batch.timestamp,
                 }),
                 None => {
+                    // The epoch first: a producer that was fenced must not be told that its transaction is in disorder.
                     check_epoch(header, entry)?;
+                    if let AppendOrigin::ClientTransaction { guard } = origin {
+                        check_verified(header, entry, guard, verification)?;
+                    }
+                    check_first_sequence(header, entry, verification)?;
                     check_sequence(header, entry)?;
                     check_txn_state(header, entry)
                 }
             },
+            AppendOrigin::CoordinatorTransaction { guard } => {
+                check_epoch(header, entry)?;
+                check_verified(header, entry, guard, verification)?;
+                check_txn_state(header, entry)
+            }
             AppendOrigin::Coordinator { transaction_version } => match marker {
                 Some(marker) => check_marker(header, marker, entry, transaction_version),
                 None if header.is_control() => Ok(Verdict::Accept),
@@ -457,6 +469,45 @@ fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), App
         header.base_sequence == 0
     };
     if in_order {
+        return Ok(());
+    }
+    Err(AppendError::OutOfOrderSequence {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        found: header.base_sequence,
+        last: entry.last_sequence(),
+    })
+}
+
+/// A transaction goes on, or begins under the guard of its verification.
+fn check_verified(
+    header: &BatchHeader,
+    entry: &ProducerEntry,
+    guard: Option<VerificationGuard>,
+    verification: Option<&Verification>,
+) -> Result<(), AppendError> {
+    let ongoing = entry.txn_first_offset.is_some() && entry.producer_epoch == header.producer_epoch;
+    let verified = guard.is_some() && guard == verification.map(|verification| verification.guard);
+    if !header.is_transactional() || ongoing || verified {
+        return Ok(());
+    }
+    Err(AppendError::InvalidTxnState {
+        producer_id: header.producer_id,
+        reason: "the partition is not known to be part of an open transaction",
+    })
+}
+
+/// What waits for its verification must not be overtaken by what came behind it.
+fn check_first_sequence(
+    header: &BatchHeader,
+    entry: &ProducerEntry,
+    verification: Option<&Verification>,
+) -> Result<(), AppendError> {
+    let Some(verification) = verification.filter(|_| header.base_sequence != NO_SEQUENCE) else { return Ok(()) };
+    let unknown = entry.producer_epoch == NO_PRODUCER_EPOCH;
+    let not_first = verification.bumps_epoch && unknown && header.base_sequence != 0;
+    let overtaking = header.base_sequence > verification.lowest_sequence;
+    if !not_first && !overtaking {
         return Ok(());
     }
     Err(AppendError::OutOfOrderSequence {

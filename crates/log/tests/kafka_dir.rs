@@ -53,7 +53,7 @@ fn hints(dir: &Path, topic: &str, clean: bool) -> OpenHints {
     let points = log_dir::read_offsets(dir, log_dir::RECOVERY_POINT_CHECKPOINT).unwrap();
     assert_eq!(points.damaged, None);
     let recovery_point = points.offsets[&TopicPartition::new(topic, 0)];
-    OpenHints { recovery_point: if clean { recovery_point } else { 0 }, log_start_offset: 0, clean }
+    OpenHints { recovery_point: if clean { recovery_point } else { 0 }, clean, ..OpenHints::default() }
 }
 
 /// The `.log` files' content as a reader gets it.

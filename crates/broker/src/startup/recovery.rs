@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use taccola_base::topic::is_internal;
 use taccola_base::{TopicPartition, Uuid};
 use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalIdentity};
 use taccola_log::log_dir::{self, FoundPartition};
@@ -106,6 +107,7 @@ fn open_dir(
     summary.clean &= clean || scan.partitions.is_empty();
     let recovery_points = checkpoint(path, log_dir::RECOVERY_POINT_CHECKPOINT)?;
     let log_start_offsets = checkpoint(path, log_dir::LOG_START_OFFSET_CHECKPOINT)?;
+    let cleaned = checkpoint(path, log_dir::CLEANER_CHECKPOINT)?;
     for deleted in &scan.to_delete {
         log_dir::remove_deleted_dir(deleted).map_err(failed)?;
     }
@@ -113,6 +115,7 @@ fn open_dir(
         let hints = OpenHints {
             recovery_point: recovery_points.get(&found.topic_partition).copied().unwrap_or(0),
             log_start_offset: log_start_offsets.get(&found.topic_partition).copied().unwrap_or(0),
+            compacted: cleaned.contains_key(&found.topic_partition) || is_internal(&found.topic_partition.topic),
             clean,
         };
         let journaled = found.topic_id.and_then(|id| entries.remove(&(id, found.topic_partition.partition)));

@@ -144,6 +144,11 @@ pub trait CleanerHost {
 }
 
 impl CleanJob {
+    /// Where the round begins.
+    pub fn first_dirty_offset(&self) -> Offset {
+        self.first_dirty_offset
+    }
+
     /// Runs the round. `None`: stopped before its end; what was replaced by then stays, which does no harm.
     pub fn run(
         &self,
@@ -160,7 +165,7 @@ impl CleanJob {
             now_ms,
             delete_retention_ms: self.delete_retention_ms,
         };
-        let mut transactions = TransactionTracker::new(&self.aborted);
+        let mut transactions = TransactionTracker::new(&self.aborted, 0);
         for group in self.groups(map.end_offset) {
             if host.stopped() || !self.clean_group(group, &filter, &mut transactions, host, &mut outcome)? {
                 return Ok(None);
@@ -177,9 +182,11 @@ impl CleanJob {
         outcome: &mut CleanOutcome,
     ) -> Result<Option<OffsetMap>, LogError> {
         let mut map = OffsetMap::new(limits, self.first_dirty_offset);
-        let mut transactions = TransactionTracker::new(&self.aborted);
-        for source in self.sources.iter().filter(|source| source.end_offset > self.first_dirty_offset) {
-            let complete = self.each_batch(source, host, outcome, &mut |header, bytes, _, _| {
+        let dirty = || self.sources.iter().filter(|source| source.end_offset > self.first_dirty_offset);
+        let from = dirty().next().map_or(i64::MAX, |source| source.base_offset);
+        let mut transactions = TransactionTracker::new(&self.aborted, from);
+        for source in dirty() {
+            let complete = self.each_batch(source, host, outcome, &mut |header, bytes| {
                 if header.last_offset() >= self.first_uncleanable_offset {
                     return Ok(Visit::End);
                 }
@@ -247,7 +254,7 @@ impl CleanJob {
         let mut written = 0;
         for source in group {
             let (mut read, mut kept, mut keyless, mut undecodable) = (0, 0, 0, 0);
-            let walked = self.each_batch(source, host, outcome, &mut |header, bytes, _, _| {
+            let walked = self.each_batch(source, host, outcome, &mut |header, bytes| {
                 match filter.apply(header, bytes, transactions) {
                     Filtered::Drop { records } => read += records,
                     Filtered::Keep => {
@@ -298,7 +305,7 @@ impl CleanJob {
         source: &Source,
         host: &mut dyn CleanerHost,
         outcome: &mut CleanOutcome,
-        visit: &mut dyn FnMut(&BatchHeader, &[u8], u64, &Source) -> Result<Visit, LogError>,
+        visit: &mut dyn FnMut(&BatchHeader, &[u8]) -> Result<Visit, LogError>,
     ) -> Result<Walked, LogError> {
         let path = || crate::segment::segment_path(&self.dir, source.base_offset, "log");
         let io_error = |e| LogError::io("read", path(), e);
@@ -311,8 +318,7 @@ impl CleanJob {
                 Step::End => break,
                 Step::Bad(reason) => return Err(LogError::BadFile { path: path(), reason }),
             };
-            let position = scanner.position();
-            let visited = visit(&header, scanner.bytes(&header).map_err(io_error)?, position, source)?;
+            let visited = visit(&header, scanner.bytes(&header).map_err(io_error)?)?;
             bounds.offset_min = header.next_offset();
             scanner.advance(&header);
             if scanner.position() - told >= THROTTLE_STEP {

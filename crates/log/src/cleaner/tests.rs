@@ -34,7 +34,7 @@ fn create(dir: &Path) -> PartitionLog {
 }
 
 fn open(dir: &Path, clean: bool, recovery_point: i64) -> PartitionLog {
-    let hints = OpenHints { recovery_point, log_start_offset: 0, clean };
+    let hints = OpenHints { recovery_point, clean, ..OpenHints::default() };
     let tp = TopicPartition::new("t", 0);
     PartitionLog::open(dir, tp, None, Arc::new(config()), LogShared::new(64), hints, 0).unwrap().0
 }

@@ -21,9 +21,10 @@ pub(super) struct TransactionTracker {
 }
 
 impl TransactionTracker {
-    /// For a walk through all that these transactions touch, from its beginning.
-    pub(super) fn new(aborted: &[AbortedTxn]) -> Self {
-        let upcoming = aborted.iter().map(|txn| ((txn.first_offset, txn.producer_id), *txn)).collect();
+    /// For a walk that begins at `from`: it will not meet the markers before.
+    pub(super) fn new(aborted: &[AbortedTxn], from: i64) -> Self {
+        let upcoming = aborted.iter().filter(|txn| txn.last_offset >= from);
+        let upcoming = upcoming.map(|txn| ((txn.first_offset, txn.producer_id), *txn)).collect();
         Self { upcoming, ..Self::default() }
     }
 

@@ -14,7 +14,8 @@ impl PartitionLog {
     /// segment first when it must. Nothing is flushed.
     pub fn append(&mut self, batch: &mut [u8], context: AppendContext) -> Result<Appended, AppendError> {
         let mut header = self.check_batch(batch)?;
-        if context.origin == AppendOrigin::Client && batch.len() > self.config.max_message_bytes as usize {
+        let by_client = matches!(context.origin, AppendOrigin::Client | AppendOrigin::ClientTransaction { .. });
+        if by_client && batch.len() > self.config.max_message_bytes as usize {
             return Err(AppendError::TooLarge { size: batch.len(), max: self.config.max_message_bytes });
         }
         // First of all: this may find another log end offset than the one that was believed.
@@ -22,7 +23,7 @@ impl PartitionLog {
         let marker = marker_of(&header, batch);
         if header.has_producer_id()
             && let Verdict::Duplicate { base_offset, last_offset, timestamp } =
-                self.producer_state().check(&header, marker.as_ref(), context.origin)?
+                self.producer_state().check(&header, marker.as_ref(), context.origin, self.verifications.get(header.producer_id))?
         {
             let log_append_time_ms = if self.config.log_append_time { timestamp } else { -1 };
             let log_start_offset = self.log_start_offset;
@@ -151,6 +152,9 @@ impl PartitionLog {
 
     pub(super) fn update_producers(&mut self, header: &BatchHeader, marker: Option<&Marker>) -> Result<(), LogError> {
         let high_watermark = self.high_watermark;
+        if header.is_transactional() {
+            self.verifications.clear(header.producer_id);
+        }
         let producers = self.producer_state_mut();
         let Some(completed) = producers.update(header, marker) else { return Ok(()) };
         let last_stable_offset = producers.stable_offset_at(&completed);

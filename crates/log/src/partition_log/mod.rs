@@ -32,6 +32,7 @@ use crate::config::LogConfig;
 use crate::epoch_cache::EpochCache;
 use crate::error::{AppendError, LogError};
 use crate::producer_state::ProducerState;
+use crate::verification::{VerificationGuard, Verifications};
 use crate::segment::Segment;
 use crate::shared::LogShared;
 
@@ -110,6 +111,7 @@ pub struct PartitionLog {
     last_flush_ms: i64,
     active: Option<Box<ActiveState>>,
     producers: OnceLock<Box<ProducerState>>,
+    verifications: Verifications,
     epochs: OnceLock<Box<EpochCache>>,
     /// Offsets of the producer snapshots on disk, rising.
     snapshots: Vec<i64>,
@@ -121,6 +123,8 @@ pub struct PartitionLog {
     /// in the meantime.
     flush_limit: i64,
     offline: Option<Box<str>>,
+    /// The log is or was compacted: offsets may be missing anywhere.
+    compacted: bool,
     quarantined: Vec<QuarantinedRange>,
     removals: Vec<PendingRemoval>,
     /// Upper end of what the last retention check found old enough; see `apply_retention`.
@@ -145,6 +149,7 @@ impl PartitionLog {
 
     /// Takes effect from the next append on.
     pub fn set_config(&mut self, config: Arc<LogConfig>) {
+        self.compacted |= self.config.cleanup_compact;
         self.config = config;
     }
 
@@ -252,6 +257,22 @@ impl PartitionLog {
         self.producer_state().ongoing_txn(producer_id, producer_epoch)
     }
 
+    /// Before the coordinator is asked whether the producer's transaction includes this partition: the guard under which
+    /// its first batch may be appended. `None` when the transaction is open here, and there is nothing to ask.
+    /// `bumps_epoch`: the producer has a new epoch in each transaction (KIP-890, part 2).
+    pub fn start_verification(
+        &mut self,
+        producer_id: i64,
+        producer_epoch: i16,
+        first_sequence: i32,
+        bumps_epoch: bool,
+    ) -> Option<VerificationGuard> {
+        if self.ongoing_txn(producer_id, producer_epoch).is_some() {
+            return None;
+        }
+        Some(self.verifications.start(producer_id, producer_epoch, first_sequence, bumps_epoch))
+    }
+
     /// The producer's current epoch, if the log knows the producer.
     pub fn producer_epoch(&self, producer_id: i64) -> Option<i16> {
         self.producer_state().epoch_of(producer_id)
@@ -285,6 +306,11 @@ impl PartitionLog {
             Some(epochs) => epochs,
             None => unreachable!("set by the line before"),
         }
+    }
+
+    /// Whether missing offsets say nothing: compaction leaves gaps, and they outlive a change of `cleanup.policy`.
+    fn may_have_gaps(&self) -> bool {
+        self.compacted || self.config.cleanup_compact
     }
 
     // -- shared helpers ----------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ impl PartitionLog {
             flush_running: false,
             flush_limit: i64::MAX,
             offline: None,
+            compacted: false,
             quarantined: Vec::new(),
             removals: Vec::new(),
             expired_before: -1,
@@ -185,6 +186,7 @@ impl PartitionLog {
             log.segments.push(segment);
             log.dir_dirty = true;
         }
+        log.compacted = hints.compacted;
         log.snapshots = listing.snapshots;
         log.load_quarantine(&mut report);
         let is_clean = hints.clean && log.believe_clean_stop(&hints)?;
@@ -234,7 +236,7 @@ impl PartitionLog {
                         Some(_) => false,
                         None => header.base_offset != bounds.offset_min,
                     };
-                    if is_gap && !self.config.cleanup_compact {
+                    if is_gap && !self.may_have_gaps() {
                         return Ok(None);
                     }
                     bounds.offset_min = header.next_offset();

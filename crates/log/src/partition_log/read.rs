@@ -299,7 +299,7 @@ impl ReadSlice {
             Step::Batch(behind) if behind.base_offset < header.next_offset() => {
                 Err(self.corrupt(self.offset, behind.base_offset.max(self.offset + 1)))
             }
-            Step::End if self.second.is_none() && header.next_offset() != run.end_offset => {
+            Step::End if self.second.is_none() && run.gapless_end && header.next_offset() != run.end_offset => {
                 Err(self.corrupt(self.offset, run.end_offset))
             }
             _ => Ok(()),
@@ -365,7 +365,7 @@ impl PartitionLog {
     /// A sealed segment that has offsets and no bytes lost them, unless compaction removed its records.
     fn check_not_emptied(&self, index: usize) -> Result<(), ReadError> {
         let Some(segment) = self.segments.get(index) else { return Ok(()) };
-        if segment.size > 0 || index + 1 == self.segments.len() || self.config.cleanup_compact {
+        if segment.size > 0 || index + 1 == self.segments.len() || self.may_have_gaps() {
             return Ok(());
         }
         let (first, next_valid) = (segment.base_offset, self.segment_end(index));
@@ -395,7 +395,7 @@ impl PartitionLog {
             base_offset: segment.base_offset,
             end_offset: self.segment_end(index),
             index_suspect: Arc::clone(&segment.index_suspect),
-            gapless_end: !self.config.cleanup_compact || index + 1 == self.segments.len(),
+            gapless_end: !self.may_have_gaps() || index + 1 == self.segments.len(),
         };
         for range in self.quarantined.iter().filter(|q| q.segment_base_offset == segment.base_offset) {
             if range.next_valid_offset <= offset {

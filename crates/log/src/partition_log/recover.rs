@@ -272,7 +272,7 @@ impl PartitionLog {
         scanner.seek(here);
         let contradicted = match behind? {
             Step::Batch(behind) => behind.base_offset < header.next_offset(),
-            Step::End => scan.is_last && !after_damage && !self.config.cleanup_compact,
+            Step::End => scan.is_last && !after_damage && !self.may_have_gaps(),
             Step::Bad(_) => false,
         };
         if !contradicted {
@@ -317,7 +317,7 @@ impl PartitionLog {
             .is_some_and(|segment| scan.synced_to.saturating_sub(segment.base_offset) <= i64::from(i32::MAX));
         let next = if scan.is_last {
             scan.synced_to
-        } else if self.config.cleanup_compact {
+        } else if self.may_have_gaps() {
             expected
         } else {
             scan.limit

@@ -70,11 +70,11 @@ fn open(dir: &Path, config: LogConfig, hints: OpenHints) -> (PartitionLog, Recov
 }
 
 fn clean(recovery_point: i64) -> OpenHints {
-    OpenHints { recovery_point, log_start_offset: 0, clean: true }
+    OpenHints { recovery_point, clean: true, ..OpenHints::default() }
 }
 
 fn unclean(recovery_point: i64) -> OpenHints {
-    OpenHints { recovery_point, log_start_offset: 0, clean: false }
+    OpenHints { recovery_point, ..OpenHints::default() }
 }
 
 fn read(log: &PartitionLog, offset: i64, max_bytes: usize) -> Result<Bytes, ReadError> {

@@ -1,13 +1,20 @@
 //! What callers give to a [`PartitionLog`](crate::PartitionLog) and get from it.
 
+use crate::verification::VerificationGuard;
+
 /// A record's place in a partition.
 pub type Offset = i64;
 
 /// Who appends; decides which checks apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendOrigin {
-    /// A Produce request: all checks.
+    /// A Produce request: all checks. Whether a transaction may begin here was not asked.
     Client,
+    /// A transactional batch of a Produce request: it continues the producer's open transaction, or begins one under the
+    /// guard of [`PartitionLog::start_verification`](crate::PartitionLog::start_verification).
+    ClientTransaction { guard: Option<VerificationGuard> },
+    /// The same for a coordinator's records in a client's transaction, which have no sequence.
+    CoordinatorTransaction { guard: Option<VerificationGuard> },
     /// A coordinator's own records and transaction markers. `transaction_version` is the producer's (KIP-890) for a
     /// marker, else 0: from version 2 on a marker must carry a higher producer epoch than the transaction's data.
     Coordinator { transaction_version: i16 },
@@ -55,6 +62,8 @@ pub struct OpenHints {
     pub recovery_point: Offset,
     /// From the log start offset checkpoint; 0 when it does not name the partition.
     pub log_start_offset: Offset,
+    /// The log is or was compacted (the cleaner's checkpoint names it, or its topic always is).
+    pub compacted: bool,
     /// The directory was stopped cleanly ([`crate::log_dir::take_clean_shutdown`]).
     pub clean: bool,
 }

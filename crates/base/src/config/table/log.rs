@@ -23,32 +23,32 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Replicas of topics that are created without a number."),
     key("delete.topic.enable").boolean(true).high().implemented()
         .doc("Whether topics can be deleted."),
-    key("log.cleaner.backoff.ms").long(15_000).ms().min(0).medium().cluster_wide().accepted()
+    key("log.cleaner.backoff.ms").long(15_000).ms().min(0).medium().cluster_wide().implemented()
         .doc("How long the cleaner rests when there was nothing to clean."),
-    key("log.cleaner.dedupe.buffer.size").long(134_217_728).bytes().medium().cluster_wide().accepted()
+    key("log.cleaner.dedupe.buffer.size").long(134_217_728).bytes().medium().cluster_wide().implemented()
         .doc("Memory of all cleaner threads together for the map from keys to offsets."),
-    key("log.cleaner.delete.retention.ms").long(86_400_000).ms().min(0).medium().cluster_wide().accepted()
+    key("log.cleaner.delete.retention.ms").long(86_400_000).ms().min(0).medium().cluster_wide().implemented()
         .doc("How long compacted topics keep tombstones and transaction markers, unless the topic says otherwise."),
-    key("log.cleaner.enable").boolean(true).medium().accepted()
+    key("log.cleaner.enable").boolean(true).medium().implemented()
         .doc("Whether compacted topics are compacted at all."),
-    key("log.cleaner.io.buffer.load.factor").double("0.9").medium().cluster_wide().accepted()
+    key("log.cleaner.io.buffer.load.factor").double("0.9").medium().cluster_wide().implemented()
         .doc("How full the map from keys to offsets may get, 0 to 1."),
     key("log.cleaner.io.buffer.size").int(524_288).bytes().min(0).medium().cluster_wide().accepted()
         .doc("Memory of all cleaner threads together for reading and writing."),
     key("log.cleaner.io.max.bytes.per.second").double("1.7976931348623157E308").bytes_per_second().medium()
-        .cluster_wide().accepted()
+        .cluster_wide().implemented()
         .doc("Upper bound of the cleaner's reads and writes together."),
-    key("log.cleaner.max.compaction.lag.ms").long(i64::MAX).ms().min(1).medium().cluster_wide().accepted()
+    key("log.cleaner.max.compaction.lag.ms").long(i64::MAX).ms().min(1).medium().cluster_wide().implemented()
         .doc("Longest time that a record may stay uncompacted, unless the topic says otherwise."),
-    key("log.cleaner.min.cleanable.ratio").double("0.5").between(0.0, 1.0).medium().cluster_wide().accepted()
+    key("log.cleaner.min.cleanable.ratio").double("0.5").between(0.0, 1.0).medium().cluster_wide().implemented()
         .doc("Share of a log that must be uncompacted before the cleaner takes it, unless the topic says otherwise."),
-    key("log.cleaner.min.compaction.lag.ms").long(0).ms().min(0).medium().cluster_wide().accepted()
+    key("log.cleaner.min.compaction.lag.ms").long(0).ms().min(0).medium().cluster_wide().implemented()
         .doc("Shortest time that a record stays uncompacted, unless the topic says otherwise."),
-    key("log.cleaner.threads").int(1).min(0).medium().cluster_wide().accepted()
+    key("log.cleaner.threads").int(1).min(0).medium().cluster_wide().implemented()
         .doc("Logs that are compacted at the same time."),
     key("log.cleanup.policy").list("delete").one_of(&["compact", "delete"]).medium().cluster_wide().implemented()
         .doc("What happens to old records: delete, compact, both, or neither when empty, unless the topic says \
-             otherwise; nothing is compacted yet, what is to be compacted stays as it is."),
+             otherwise."),
     key("log.dir").list("/tmp/kafka-logs").high().implemented()
         .doc("Where partitions are stored, when log.dirs is not set."),
     key("log.dir.failure.timeout.ms").long(30_000).ms().min(1).low().accepted()

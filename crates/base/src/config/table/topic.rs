@@ -8,8 +8,7 @@ use super::reasons;
 pub(super) static KEYS: &[ConfigKey] = &[
     topic_key("cleanup.policy").list("delete").one_of(&["compact", "delete"]).medium().synonyms(&["log.cleanup.policy"])
         .implemented()
-        .doc("What happens to old records: delete, compact, both, or neither when empty; nothing is compacted yet, what \
-             is to be compacted stays as it is."),
+        .doc("What happens to old records: delete, compact, both, or neither when empty."),
     topic_key("compression.gzip.level").int(-1).valid(Valid::GzipLevel).medium().synonyms(&["compression.gzip.level"])
         .implemented()
         .doc("Level used when the broker itself compresses this topic with gzip; -1: the library's default."),
@@ -22,7 +21,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .implemented()
         .doc("Level used when the broker itself compresses this topic with zstd."),
     topic_key("delete.retention.ms").long(86_400_000).ms().min(0).medium().synonyms(&["log.cleaner.delete.retention.ms"])
-        .accepted()
+        .implemented()
         .doc("How long compaction keeps tombstones and transaction markers."),
     topic_key("file.delete.delay.ms").long(60_000).ms().min(0).medium().synonyms(&["log.segment.delete.delay.ms"])
         .implemented()
@@ -46,7 +45,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
     topic_key("local.retention.ms").long(-2).ms().min(-2).medium().synonyms(&["log.local.retention.ms"]).accepted()
         .doc("Time that a tiered partition keeps records on the local disk; -2: as retention.ms."),
     topic_key("max.compaction.lag.ms").long(i64::MAX).ms().min(1).medium().synonyms(&["log.cleaner.max.compaction.lag.ms"])
-        .accepted()
+        .implemented()
         .doc("Longest time that a record may stay uncompacted."),
     topic_key("max.message.bytes").int(1_048_588).bytes().min(0).medium().synonyms(&["message.max.bytes"]).implemented()
         .doc("Largest record batch as it is stored."),
@@ -60,10 +59,10 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .synonyms(&["log.message.timestamp.type"]).implemented()
         .doc("Whether a record keeps its producer's timestamp or gets the time of the append."),
     topic_key("min.cleanable.dirty.ratio").double("0.5").between(0.0, 1.0).medium()
-        .synonyms(&["log.cleaner.min.cleanable.ratio"]).accepted()
+        .synonyms(&["log.cleaner.min.cleanable.ratio"]).implemented()
         .doc("Share of a log that must be uncompacted before the cleaner takes it."),
     topic_key("min.compaction.lag.ms").long(0).ms().min(0).medium().synonyms(&["log.cleaner.min.compaction.lag.ms"])
-        .accepted()
+        .implemented()
         .doc("Shortest time that a record stays uncompacted."),
     topic_key("min.insync.replicas").int(1).min(1).medium().synonyms(&["min.insync.replicas"]).implemented()
         .doc("In-sync replicas without which acks=all is refused."),
