@@ -13,7 +13,7 @@ use taccola_base::limits::PRODUCER_IDS_PER_PARTITION_MAX;
 
 /// Names one beginning of a transaction in this partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct VerificationGuard(u64);
+pub struct VerificationGuard(pub u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verification {

@@ -46,6 +46,8 @@ pub enum Reply {
 pub enum Call {
     Done(Reply),
     Pending(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// As `Pending`, but no later request of the connection starts before this one is answered.
+    Exclusive(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
 /// What a listener serves.
@@ -361,6 +363,10 @@ impl<S: Service> Connection<S> {
             Call::Pending(reply) => {
                 let finished = async move { Finished { reply: reply.await, bytes, _permit: Some(permit) } };
                 self.enqueue(Box::pin(finished), bytes, overlaps);
+            }
+            Call::Exclusive(reply) => {
+                let finished = async move { Finished { reply: reply.await, bytes, _permit: Some(permit) } };
+                self.enqueue(Box::pin(finished), bytes, false);
             }
         }
     }

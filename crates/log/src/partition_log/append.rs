@@ -22,8 +22,12 @@ impl PartitionLog {
         self.ready_to_append(context.now_ms)?;
         let marker = marker_of(&header, batch);
         if header.has_producer_id()
-            && let Verdict::Duplicate { base_offset, last_offset, timestamp } =
-                self.producer_state().check(&header, marker.as_ref(), context.origin, self.verifications.get(header.producer_id))?
+            && let Verdict::Duplicate { base_offset, last_offset, timestamp } = self.producer_state().check(
+                &header,
+                marker.as_ref(),
+                context.origin,
+                self.verifications.get(header.producer_id),
+            )?
         {
             let log_append_time_ms = if self.config.log_append_time { timestamp } else { -1 };
             let log_start_offset = self.log_start_offset;

@@ -32,9 +32,9 @@ use crate::config::LogConfig;
 use crate::epoch_cache::EpochCache;
 use crate::error::{AppendError, LogError};
 use crate::producer_state::ProducerState;
-use crate::verification::{VerificationGuard, Verifications};
 use crate::segment::Segment;
 use crate::shared::LogShared;
+use crate::verification::{VerificationGuard, Verifications};
 
 pub use flush::FlushPlan;
 pub use open::parse_quarantine;

@@ -136,6 +136,7 @@ impl PartitionLog {
             last_flush_ms: now_ms,
             active: None,
             producers: OnceLock::new(),
+            verifications: Default::default(),
             epochs: OnceLock::new(),
             snapshots: Vec::new(),
             unsynced_snapshots: Vec::new(),
