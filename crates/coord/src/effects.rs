@@ -10,6 +10,7 @@ use taccola_wire::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use taccola_wire::messages::{
     ConsumerGroupHeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
     SyncGroupResponse,
+    TxnOffsetCommitResponse,
 };
 
 /// The caller's name for a request whose reply may have to wait. Unique among the requests that a shard has not
@@ -77,7 +78,8 @@ pub enum BatchKind {
     #[default]
     Plain,
     /// Part of a producer's open transaction; without sequence numbers.
-    Transactional { producer_id: i64, producer_epoch: i16 },
+    /// `verification`: the guard under which the transaction may begin in this partition (KIP-890).
+    Transactional { producer_id: i64, producer_epoch: i16, verification: Option<u64> },
     /// The control record that ends the producer's transaction in this partition.
     EndMarker {
         producer_id: i64,
@@ -103,6 +105,9 @@ pub enum Response {
     SyncGroup(SyncGroupResponse),
     LeaveGroup(LeaveGroupResponse),
     OffsetCommit(OffsetCommitResponse),
+    TxnOffsetCommit(TxnOffsetCommitResponse),
+    /// Of a transaction's end in this partition.
+    EndMarker(ErrorCode),
     /// The share of one group in an OffsetFetch.
     OffsetFetch(OffsetFetchResponseGroup),
     OffsetDelete(OffsetDeleteResponse),
@@ -131,6 +136,11 @@ impl Response {
                 r.topics.iter_mut().flat_map(|t| &mut t.partitions).for_each(|p| p.error_code = code);
                 Response::OffsetCommit(r)
             }
+            Response::TxnOffsetCommit(mut r) => {
+                r.topics.iter_mut().flat_map(|t| &mut t.partitions).for_each(|p| p.error_code = code);
+                Response::TxnOffsetCommit(r)
+            }
+            Response::EndMarker(_) => Response::EndMarker(error),
             Response::OffsetFetch(g) => Response::OffsetFetch(OffsetFetchResponseGroup {
                 group_id: g.group_id,
                 error_code: code,

@@ -158,7 +158,7 @@ impl GroupShard {
     fn groups_being_written(&self) -> BTreeSet<Arc<str>> {
         let changed = self.pending.values().flat_map(|p| &p.changes).filter_map(|change| match change {
             Change::Offset { group, .. } | Change::OffsetTombstone { group, .. } => Some(group.clone()),
-            Change::Group => None,
+            Change::Group | Change::EndTransaction { .. } => None,
             Change::ClassicGone { group } => Some(group.clone()),
             Change::ClassicBack(group) => Some(group.id.clone()),
             Change::Consumer(record) => Some(record.group().clone()),
@@ -202,7 +202,7 @@ impl GroupShard {
             let topic: Arc<str> = name.as_str().into();
             let mut keys = self.offsets.partitions_of_topic(name, *id);
             for change in self.pending.values().flat_map(|p| &p.changes) {
-                if let Change::Offset { group, topic, partition, offset } = change
+                if let Change::Offset { group, topic, partition, offset, .. } = change
                     && **topic == **name
                     && offset.is_of_topic(*id)
                 {

@@ -19,6 +19,7 @@ impl Change {
             Change::Consumer(record) => Some(record.group()),
             Change::Offset { .. }
             | Change::OffsetTombstone { .. }
+            | Change::EndTransaction { .. }
             | Change::Group
             | Change::ClassicGone { .. }
             | Change::ClassicBack(_) => None,
@@ -124,7 +125,10 @@ impl GroupShard {
             Change::ClassicBack(group) => {
                 self.groups.insert(group.id.clone(), *group);
             }
-            Change::Offset { .. } | Change::OffsetTombstone { .. } | Change::Group => {}
+            Change::Offset { .. }
+            | Change::OffsetTombstone { .. }
+            | Change::EndTransaction { .. }
+            | Change::Group => {}
         }
     }
 

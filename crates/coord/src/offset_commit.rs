@@ -64,7 +64,7 @@ impl GroupShard {
             let name: Arc<str> = topic.name.as_str().into();
             for partition in &topic.partitions {
                 let offset = offset_of(now_ms, topic, partition, expire_timestamp_ms);
-                let written = self.write_offset(&group, &name, partition, offset, &mut out);
+                let written = self.write_offset(&group, &name, partition.partition_index, offset, None, &mut out);
                 codes.push(written.err().map_or(0, |error| error.code()));
             }
         }
@@ -73,22 +73,24 @@ impl GroupShard {
         self.finish_with_records(ctx.token, response, out, Response::OffsetCommit)
     }
 
-    fn write_offset(
+    /// `producer_id` is that of the transaction which the commit is part of.
+    pub(crate) fn write_offset(
         &self,
         group: &Arc<str>,
         topic: &Arc<str>,
-        partition: &OffsetCommitRequestPartition,
+        index: i32,
         offset: OffsetAndMetadata,
+        producer_id: Option<i64>,
         out: &mut Outbox,
     ) -> Result<(), ErrorCode> {
         let max = usize::try_from(self.config.offset_metadata_max).unwrap_or(0);
         if offset.metadata.encode_utf16().take(max.saturating_add(1)).count() > max {
             return Err(ErrorCode::OffsetMetadataTooLarge);
         }
-        let index = partition.partition_index;
         let record =
             records::offset_commit(group, topic, index, &offset).map_err(|_| ErrorCode::OffsetMetadataTooLarge)?;
-        let change = Change::Offset { group: group.clone(), topic: topic.clone(), partition: index, offset };
+        let change =
+            Change::Offset { group: group.clone(), topic: topic.clone(), partition: index, offset, producer_id };
         out.write(record, change);
         Ok(())
     }

@@ -21,11 +21,18 @@ pub(crate) enum Change {
         topic: Arc<str>,
         partition: i32,
         offset: OffsetAndMetadata,
+        /// Of the transaction that it is part of.
+        producer_id: Option<i64>,
     },
     OffsetTombstone {
         group: Arc<str>,
         topic: Arc<str>,
         partition: i32,
+    },
+    /// The end of a producer's transaction.
+    EndTransaction {
+        producer_id: i64,
+        commit: bool,
     },
     /// Of a classic group, or of a modern one after it was applied.
     Group,

@@ -376,13 +376,17 @@ impl GroupShard {
 
     fn apply(&mut self, now_ms: i64, record_offset: i64, change: Change) {
         match change {
-            Change::Offset { group, topic, partition, mut offset } => {
+            Change::Offset { group, topic, partition, mut offset, producer_id } => {
                 if !self.is_being_deleted(&group) {
                     self.ensure_group(&group, now_ms);
                 }
                 offset.record_offset = record_offset;
-                self.offsets.put(&group, &topic, partition, offset);
+                match producer_id {
+                    None => self.offsets.put(&group, &topic, partition, offset),
+                    Some(id) => self.offsets.put_pending(id, &group, &topic, partition, offset),
+                }
             }
+            Change::EndTransaction { producer_id, commit } => self.replay_end_transaction(producer_id, commit),
             Change::OffsetTombstone { group, topic, partition } => self.offsets.remove(&group, &topic, partition),
             // Applied when it was appended.
             Change::Group | Change::ClassicGone { .. } | Change::ClassicBack(_) | Change::Consumer(_) => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use taccola_coord::{BatchKind, CoordinatorRecord, CoordinatorShard};
-use taccola_log::AppendOrigin;
+use taccola_log::{AppendOrigin, VerificationGuard};
 use taccola_wire::batch::{BatchBuilder, BatchError, ControlRecord, NO_SEQUENCE, end_txn_marker};
 use taccola_wire::error::ErrorCode;
 
@@ -35,15 +35,21 @@ impl<S: CoordinatorShard> Coordinator<S> {
                 false => ControlRecord::Abort { coordinator_epoch },
             };
             let batch = end_txn_marker(clock::now_ms(), producer_id, producer_epoch, &marker);
-            return self.append_batch(partition, batch, transaction_version);
+            return self.append_batch(partition, batch, AppendOrigin::Coordinator { transaction_version });
         }
+        let origin = match kind {
+            BatchKind::Transactional { verification, .. } => {
+                AppendOrigin::CoordinatorTransaction { guard: verification.map(VerificationGuard) }
+            }
+            BatchKind::Plain | BatchKind::EndMarker { .. } => AppendOrigin::Coordinator { transaction_version: 0 },
+        };
         let max_bytes = usize::try_from(partition.topic_config().values.max_message_bytes).unwrap_or(0);
         let mut first = None;
         let mut ticket = None;
         let mut records = records.iter().peekable();
         while records.peek().is_some() {
             let mut builder = BatchBuilder::new(self.compression);
-            if let BatchKind::Transactional { producer_id, producer_epoch } = kind {
+            if let BatchKind::Transactional { producer_id, producer_epoch, .. } = kind {
                 builder = builder.producer(producer_id, producer_epoch, NO_SEQUENCE).transactional(true);
             }
             let now_ms = clock::now_ms();
@@ -53,7 +59,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
             }) {
                 builder.append(now_ms, Some(&record.key), record.value.as_deref(), &[]);
             }
-            let (base_offset, next) = self.append_batch(partition, builder.build(), 0)?;
+            let (base_offset, next) = self.append_batch(partition, builder.build(), origin)?;
             first.get_or_insert(base_offset);
             ticket = ticket.max(next);
         }
@@ -64,11 +70,10 @@ impl<S: CoordinatorShard> Coordinator<S> {
         &self,
         partition: &Arc<Partition>,
         batch: Result<bytes::Bytes, BatchError>,
-        transaction_version: i16,
+        origin: AppendOrigin,
     ) -> Result<(i64, Option<Ticket>), ErrorCode> {
         let batch = batch.map_err(|_| ErrorCode::UnknownServerError)?;
         let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
-        let origin = AppendOrigin::Coordinator { transaction_version };
         let appended = partition.append(&self.journal, &mut batch, origin, self.durability, clock::now_ms());
         let outcome = appended.map_err(|error| match error {
             AppendRejected::NotLeader => ErrorCode::NotCoordinator,
