@@ -8,7 +8,7 @@ use taccola_wire::error::ErrorCode;
 
 use super::config::TransactionConfig;
 use super::effects::{TransactionAction, TransactionEffects, TransactionResponse, TransactionTimerKey};
-use super::metadata::State;
+use super::metadata::{NO_PRODUCER_ID, State};
 use super::records::{self, Record};
 use super::shard::{Change, Out, Step, TransactionShard};
 use crate::cluster_image::{ClusterImage, TopicChanges};
@@ -138,7 +138,8 @@ impl TransactionShard {
         let more = due.next().is_some();
         for id in ids {
             if let Some(transaction) = self.transactions.get(&id) {
-                let next = self.fenced(&transaction.metadata, now_ms);
+                // Without a new producer id even where the epochs run out with this: the next InitProducerId brings one.
+                let next = self.fenced(&transaction.metadata, NO_PRODUCER_ID, now_ms);
                 // Tried again at the next look.
                 let _ = self.write(&id, next, None, out);
             }

@@ -135,6 +135,16 @@ impl Metadata {
         self.producer_epoch >= LAST_EPOCH
     }
 
+    /// Fenced when its epochs had run out: no client was ever given this epoch, and none will be.
+    pub(super) fn is_retired(&self) -> bool {
+        self.producer_epoch == i16::MAX && !self.state.is_prepared()
+    }
+
+    /// Whether a producer whose last epoch this was may go on under a new producer id.
+    pub(super) fn may_rotate(&self, epoch: i16) -> bool {
+        epoch == self.producer_epoch || (self.is_retired() && epoch == self.last_producer_epoch)
+    }
+
     /// Whether the end of the transaction needs a new producer id.
     pub(super) fn end_needs_producer_id(&self, transaction_version: i16) -> bool {
         transaction_version >= EPOCH_BUMP_FROM && self.is_epoch_exhausted()

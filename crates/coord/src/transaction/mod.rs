@@ -19,6 +19,8 @@ mod partitions;
 mod records;
 mod requests;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 pub use admin::TransactionFilter;
 pub use config::TransactionConfig;

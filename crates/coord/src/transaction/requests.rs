@@ -116,10 +116,14 @@ impl TransactionShard {
             return Err(ErrorCode::ProducerFenced);
         }
         if metadata.state == State::Ongoing {
-            return Ok(Ok(Verdict::Fence(Box::new(self.fenced(metadata, now_ms)))));
+            let needed = metadata.end_needs_producer_id(self.transaction_version());
+            let Some(next_producer_id) = (if needed { fresh } else { Some(NO_PRODUCER_ID) }) else {
+                return Ok(Err(NeedsProducerId));
+            };
+            return Ok(Ok(Verdict::Fence(Box::new(self.fenced(metadata, next_producer_id, now_ms)))));
         }
         let epoch = expected.map(|(_, epoch)| epoch);
-        if metadata.is_epoch_exhausted() && epoch.is_none_or(|epoch| epoch == metadata.producer_epoch) {
+        if metadata.is_epoch_exhausted() && epoch.is_none_or(|epoch| metadata.may_rotate(epoch)) {
             let Some(producer_id) = fresh else { return Ok(Err(NeedsProducerId)) };
             let next = metadata.rotated(producer_id, epoch.is_some(), timeout_ms, now_ms);
             return Ok(Ok(Verdict::To(Box::new(next))));
@@ -144,13 +148,9 @@ impl TransactionShard {
     }
 
     /// The transaction under way aborted by the coordinator, and whoever made it shut out.
-    pub(super) fn fenced(&self, metadata: &Metadata, now_ms: i64) -> Metadata {
-        let end = End {
-            commit: false,
-            transaction_version: self.transaction_version(),
-            next_producer_id: NO_PRODUCER_ID,
-            fence: true,
-        };
+    pub(super) fn fenced(&self, metadata: &Metadata, next_producer_id: i64, now_ms: i64) -> Metadata {
+        let transaction_version = self.transaction_version();
+        let end = End { commit: false, transaction_version, next_producer_id, fence: true };
         metadata.prepared(end, now_ms)
     }
 
@@ -324,6 +324,9 @@ impl TransactionShard {
         if metadata.producer_id != request.producer_id && !retry_on_overflow {
             return Err(ErrorCode::InvalidProducerIdMapping.into());
         }
+        if metadata.is_retired() {
+            return Err(ErrorCode::ProducerFenced.into());
+        }
         let current = epoch == metadata.producer_epoch;
         let valid = match metadata.state {
             State::PrepareCommit | State::PrepareAbort => retry_on_bump,
@@ -386,7 +389,7 @@ fn check_producer<'a>(
     if transaction.metadata.producer_id != producer_id {
         return Err(ErrorCode::InvalidProducerIdMapping);
     }
-    if transaction.metadata.producer_epoch != producer_epoch {
+    if transaction.metadata.producer_epoch != producer_epoch || transaction.metadata.is_retired() {
         return Err(ErrorCode::ProducerFenced);
     }
     Ok(transaction)
