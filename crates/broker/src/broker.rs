@@ -28,6 +28,7 @@ use crate::runtime::coordinator::{CoordinatorLifecycle, GroupCoordinator};
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
 use crate::runtime::producer_ids::ProducerIds;
+use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state::ShareStateCoordinator;
 use crate::startup::dirs::LogDirs;
 use crate::topic_config::TopicConfig;
@@ -53,6 +54,8 @@ pub struct Broker {
     pub(crate) metadata_partition: Arc<Partition>,
     pub(crate) controller: Controller,
     pub(crate) fetch_sessions: Mutex<FetchSessionCache>,
+    /// Share sessions, and the share-partitions that this broker leads.
+    pub share_fetch: ShareFetchRuntime,
     /// Folders of deleted partitions: since when, and where.
     pub(crate) deleted_dirs: Mutex<Vec<(i64, PathBuf)>>,
     /// What each checkpoint file holds, by directory and file.

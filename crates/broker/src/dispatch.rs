@@ -146,6 +146,10 @@ impl Service for Dispatcher {
             Call::Done(Reply::Close(reason))
         })
     }
+
+    fn disconnected(&self, connection: &ConnectionInfo) {
+        self.broker.share_fetch.disconnected(connection.id);
+    }
 }
 
 /// Decodes the header, finds the row, starts the handler. An error is the reason to close the connection: as in Kafka

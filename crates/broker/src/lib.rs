@@ -17,6 +17,7 @@ pub mod partitions;
 pub mod random;
 pub mod runtime;
 pub mod serve;
+pub mod share_fetch;
 pub mod share_state;
 pub mod startup;
 pub mod topic_config;

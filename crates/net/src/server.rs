@@ -56,6 +56,8 @@ pub trait Service: Send + Sync + 'static {
     fn overlaps(&self, frame: &[u8]) -> bool;
     /// Starts a request: whatever must keep the connection's order happens before this returns.
     fn call(&self, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call;
+    /// A connection ended; its pending requests are gone.
+    fn disconnected(&self, _connection: &ConnectionInfo) {}
 }
 
 /// Facts of one connection.
@@ -213,10 +215,11 @@ impl<S: Service> Server<S> {
             closing: false,
         };
         connections.spawn(async move {
-            let info = connection.info.clone();
+            let (info, service) = (connection.info.clone(), connection.service.clone());
             if let Err(error) = connection.run().await {
                 tracing::debug!(peer = %info.peer, %error, "connection closed");
             }
+            service.disconnected(&info);
             drop(admission);
         });
     }

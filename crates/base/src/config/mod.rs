@@ -37,6 +37,7 @@ pub use validate::{
     validate_client_metrics_configs, validate_configs, validate_group_configs, validate_topic_config,
     validate_topic_configs,
 };
+pub use value::parse_iso_duration_ms;
 pub use view::{At, ConfigError, ConfigErrors};
 
 /// Names and values of one resource or layer, as metadata records and requests carry them.

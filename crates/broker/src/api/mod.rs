@@ -31,6 +31,8 @@ pub mod k060_describe_cluster;
 pub mod k061_describe_producers;
 pub mod k074_list_config_resources;
 pub mod k075_describe_topic_partitions;
+pub mod k078_share_fetch;
+pub mod k079_share_acknowledge;
 pub mod k083_initialize_share_group_state;
 pub mod k084_read_share_group_state;
 pub mod k085_write_share_group_state;

@@ -37,6 +37,7 @@ use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::MetadataLog;
 use crate::runtime::producer_ids::ProducerIds;
 use crate::runtime::replicas::describe;
+use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state;
 use crate::topic_config::TopicConfig;
 use dirs::LogDirs;
@@ -146,6 +147,7 @@ pub(crate) async fn open(
         metadata_partition,
         controller,
         fetch_sessions: Mutex::new(FetchSessionCache::new(config.fetch.session_slots)),
+        share_fetch: ShareFetchRuntime::default(),
         deleted_dirs: Mutex::default(),
         checkpoints_written: Mutex::default(),
         dynamic,

@@ -47,42 +47,42 @@ impl RecordState {
 /// A change that counts once the persister has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
-    pub write: u64,
-    pub target: RecordState,
-    pub delivery_count: i16,
+    pub(super) write: u64,
+    pub(super) target: RecordState,
+    pub(super) delivery_count: i16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
-    pub state: RecordState,
-    pub delivery_count: i16,
+    pub(super) state: RecordState,
+    pub(super) delivery_count: i16,
     /// The member that it is delivered to.
-    pub owner: Option<Arc<str>>,
+    pub(super) owner: Option<Arc<str>>,
     /// Of an acquired slot: from this moment on the owner has it no longer. Wall clock milliseconds.
-    pub lock_until_ms: i64,
-    pub pending: Option<Pending>,
+    pub(super) lock_until_ms: i64,
+    pub(super) pending: Option<Pending>,
 }
 
 impl Slot {
-    pub fn new(state: RecordState, delivery_count: i16) -> Self {
+    pub(super) fn new(state: RecordState, delivery_count: i16) -> Self {
         Self { state, delivery_count, owner: None, lock_until_ms: 0, pending: None }
     }
 
-    pub fn acquired(owner: Arc<str>, delivery_count: i16, lock_until_ms: i64) -> Self {
+    pub(super) fn acquired(owner: Arc<str>, delivery_count: i16, lock_until_ms: i64) -> Self {
         Self { state: RecordState::Acquired, delivery_count, owner: Some(owner), lock_until_ms, pending: None }
     }
 
-    pub fn is_available(&self) -> bool {
+    pub(super) fn is_available(&self) -> bool {
         self.state == RecordState::Available
     }
 
     /// Whether the start offset may pass it.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.state.is_terminal()
     }
 
     /// Whether it is in a terminal state, or will be when what is being written is written.
-    pub fn counts_as_complete(&self) -> bool {
+    pub(super) fn counts_as_complete(&self) -> bool {
         self.pending.map_or(self.state, |pending| pending.target).is_terminal()
     }
 }
@@ -90,33 +90,29 @@ impl Slot {
 /// Neighbours in the same condition, up to and with `last`.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    pub last: i64,
-    pub slot: Slot,
+    pub(super) last: i64,
+    pub(super) slot: Slot,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct InFlightBatch {
-    pub first: i64,
-    pub last: i64,
+    pub(super) first: i64,
+    pub(super) last: i64,
     runs: Vec<Run>,
 }
 
 impl InFlightBatch {
-    pub fn new(first: i64, last: i64, slot: Slot) -> Self {
+    pub(super) fn new(first: i64, last: i64, slot: Slot) -> Self {
         Self { first, last, runs: vec![Run { last, slot }] }
     }
 
     /// How many offsets it covers.
-    pub fn len(&self) -> i64 {
+    pub(super) fn len(&self) -> i64 {
         self.last - self.first + 1
     }
 
-    pub fn is_uniform(&self) -> bool {
-        self.runs.len() == 1
-    }
-
     /// All runs: first offset, last offset, condition.
-    pub fn runs(&self) -> impl Iterator<Item = (i64, i64, &Slot)> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (i64, i64, &Slot)> {
         let mut next = self.first;
         self.runs.iter().map(move |run| {
             let first = next;
@@ -126,14 +122,14 @@ impl InFlightBatch {
     }
 
     /// The runs that have offsets in `from..=to`, cut to it.
-    pub fn runs_within(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, i64, &Slot)> {
+    pub(super) fn runs_within(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, i64, &Slot)> {
         self.runs()
             .filter(move |(first, last, _)| *last >= from && *first <= to)
             .map(move |(first, last, slot)| (first.max(from), last.min(to), slot))
     }
 
     /// Lets `change` change what lies in `from..=to`, run by run; it is told the offsets.
-    pub fn change(&mut self, from: i64, to: i64, mut change: impl FnMut(i64, i64, &mut Slot)) {
+    pub(super) fn change(&mut self, from: i64, to: i64, mut change: impl FnMut(i64, i64, &mut Slot)) {
         let (from, to) = (from.max(self.first), to.min(self.last));
         if from > to {
             return;
@@ -194,7 +190,7 @@ mod tests {
         assert_eq!(shape(&batch), [(10, 11, available), (12, 14, archived), (15, 19, available)]);
         batch.change(0, 100, |_, _, slot| slot.state = archived);
         assert_eq!(shape(&batch), [(10, 19, archived)]);
-        assert!(batch.is_uniform());
+        assert_eq!(batch.runs().count(), 1);
         batch.change(19, 19, |_, _, slot| slot.state = available);
         batch.change(10, 10, |_, _, slot| slot.state = available);
         assert_eq!(shape(&batch), [(10, 10, available), (11, 18, archived), (19, 19, available)]);
