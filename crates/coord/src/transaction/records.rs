@@ -12,7 +12,7 @@ use crate::effects::CoordinatorRecord;
 use crate::replay::ReplayError;
 
 /// From this level of `transaction.version` on values are flexible.
-const FLEXIBLE_FROM: i16 = 1;
+pub(super) const FLEXIBLE_FROM: i16 = 1;
 
 fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Result<Bytes, EncodeError> {
     let mut writer = Writer::new();

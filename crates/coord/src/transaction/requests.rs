@@ -19,6 +19,7 @@ use super::metadata::{
     EPOCH_BUMP_FROM, End, LAST_EPOCH, Metadata, NO_EPOCH, NO_PRODUCER_ID, State, TWO_PHASE_TIMEOUT_MS,
 };
 use super::partitions::Partitions;
+use super::records;
 use super::shard::{Transaction, TransactionShard};
 use crate::effects::RequestContext;
 
@@ -209,6 +210,9 @@ impl TransactionShard {
         if transaction.in_transition() {
             return Err(ErrorCode::ConcurrentTransactions);
         }
+        if self.cannot_record(client_version) {
+            return Err(ErrorCode::UnsupportedVersion);
+        }
         let metadata = &transaction.metadata;
         let ongoing = metadata.state == State::Ongoing;
         if !ongoing && self.ongoing.len() >= limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX {
@@ -228,6 +232,11 @@ impl TransactionShard {
             return Err(ErrorCode::UnknownServerError);
         }
         Ok(metadata.with_partitions(partitions, client_version, now_ms))
+    }
+
+    /// States of the first version have no field for what clients of version 2 need.
+    fn cannot_record(&self, client_version: i16) -> bool {
+        client_version >= EPOCH_BUMP_FROM && self.transaction_version() < records::FLEXIBLE_FROM
     }
 
     /// AddOffsetsToTxn: `topic` and `partition` are where the group's offsets are kept.
@@ -269,6 +278,9 @@ impl TransactionShard {
         };
         let error = |code| end_txn_error(known_to(code, ctx.api_version, FENCED_FROM));
         match decided {
+            Ok(()) if self.cannot_record(version) => {
+                return Ok(self.finish_now(now_ms, error(ErrorCode::UnsupportedVersion)));
+            }
             Ok(()) => {}
             Err(EndRefused::Error(code)) => return Ok(self.finish_now(now_ms, error(code))),
             Err(EndRefused::Retry { producer_id, producer_epoch }) => {

@@ -12,8 +12,8 @@ use super::*;
 use crate::CoordinatorShard;
 use crate::cluster_image::EmptyImage;
 
-/// Batches of `__transaction_state` as Kafka 4.3.1 wrote them at `transaction.version` 2: clients of both versions,
-/// fences, timeouts, epochs that ran out.
+/// Batches of `__transaction_state` as Kafka 4.3.1 wrote them at `transaction.version` 2, then 1, then 0: clients of both
+/// versions, fences, timeouts, epochs that ran out.
 const SEGMENTS: &[u8] = include_bytes!("../../testdata/transaction_jvm_4_3_1.transaction_state.log");
 
 fn stored() -> Vec<(Bytes, Option<Bytes>)> {
@@ -45,7 +45,7 @@ fn a_log_of_the_jvm_loads() {
         .collect();
     let expected = [
         "a CompleteAbort 0/6",
-        "b CompleteAbort 1/1",
+        "b Empty 1/1",
         "c Empty 2/1",
         "ova CompleteAbort 8/1",
         "ovb Empty 9/1",
@@ -62,12 +62,12 @@ fn records_are_written_as_the_jvm_writes_them() {
     let mut written = BTreeMap::new();
     for (key, value, id, metadata) in states() {
         if metadata.partitions.len() < 2 {
-            let record = records::state(&id, &metadata, 2).unwrap();
+            let record = records::state(&id, &metadata, level(value.as_ref())).unwrap();
             assert_eq!((record.key, record.value), (key, value), "{id} {metadata:?}");
             *written.entry(metadata.state.name()).or_insert(0) += 1;
         }
     }
-    let counts = r#"{"CompleteAbort": 8, "CompleteCommit": 5, "Empty": 37, "Ongoing": 8, "PrepareAbort": 7, "PrepareCommit": 3}"#;
+    let counts = r#"{"CompleteAbort": 12, "CompleteCommit": 8, "Empty": 46, "Ongoing": 16, "PrepareAbort": 11, "PrepareCommit": 6}"#;
     assert_eq!(format!("{written:?}"), counts);
 }
 
@@ -78,6 +78,11 @@ fn states() -> Vec<(Bytes, Option<Bytes>, String, Metadata)> {
         other => panic!("{other:?}"),
     });
     states.collect()
+}
+
+/// A level of `transaction.version` at which values have this one's version.
+fn level(value: Option<&Bytes>) -> i16 {
+    i16::from_be_bytes(*value.unwrap().first_chunk().unwrap())
 }
 
 /// From each state that Kafka wrote, the same operation leads to the state that it wrote next.
@@ -110,14 +115,15 @@ fn states_follow_each_other_as_in_the_jvm() {
                     next_producer_id: after.next_producer_id,
                     fence: false,
                 };
-                vec![Some(previous.prepared(end, now_ms))]
+                let fence = End { fence: true, ..end };
+                vec![Some(previous.prepared(end, now_ms)), Some(previous.prepared(fence, now_ms))]
             }
             _ => vec![Some(previous.completed(now_ms))],
         };
-        let written = |m: &Metadata| records::state(&id, m, 2).unwrap().value;
+        let written = |m: &Metadata| records::state(&id, m, level(value.as_ref())).unwrap().value;
         let same = candidates.iter().flatten().any(|m| written(m) == value || m.partitions.len() > 1);
         assert!(same, "{id}\n{previous:?}\n{after:?}\n{candidates:?}");
         steps += 1;
     }
-    assert_eq!(steps, 61);
+    assert_eq!(steps, 88);
 }
