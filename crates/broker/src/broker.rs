@@ -39,6 +39,8 @@ pub struct Broker {
     pub config: ServerConfig,
     pub node_id: i32,
     pub cluster_id: String,
+    /// The quorum's own feature level, set when the directory was formatted.
+    pub(crate) kraft_version: i16,
     pub log_dirs: Vec<LogDirInfo>,
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,

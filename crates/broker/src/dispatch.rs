@@ -93,6 +93,7 @@ pub static TABLE: &[Row] = &[
     reply!(DeleteGroups, 0..=2, k042_delete_groups),
     reply!(IncrementalAlterConfigs, 0..=1, k044_incremental_alter_configs),
     reply!(OffsetDelete, 0..=0, k047_offset_delete),
+    reply!(UpdateFeatures, 0..=2, k057_update_features),
     reply!(DescribeCluster, 0..=2, k060_describe_cluster),
     reply!(DescribeProducers, 0..=0, k061_describe_producers),
     reply!(ListConfigResources, 0..=1, k074_list_config_resources),

@@ -46,7 +46,8 @@ pub const KAFKA_FEATURES: &[FeatureRange] = &[
 ];
 
 /// The highest level of each feature that this broker implements. Absent: 0.
-pub const IMPLEMENTED: &[(&str, i16)] = &[(METADATA_VERSION, METADATA_VERSION_MAX), (KRAFT_VERSION, 1)];
+pub const IMPLEMENTED: &[(&str, i16)] =
+    &[(METADATA_VERSION, METADATA_VERSION_MAX), (KRAFT_VERSION, 1), (ELR_VERSION, 1)];
 
 /// A feature as ApiVersions tells it to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,11 @@ pub struct MetadataVersion(pub i16);
 
 impl MetadataVersion {
     pub const LATEST: MetadataVersion = MetadataVersion(METADATA_VERSION_MAX);
+
+    /// Whether this very level brought records, or fields of records, that the one before does not know.
+    pub fn changed_metadata(self) -> bool {
+        matches!(self.0, 7 | 8 | 11 | 13 | 14 | 15 | 17 | 23 | 30)
+    }
 
     /// From 3.7-IV2 on, partitions name their directories (KIP-858).
     pub fn has_directories(self) -> bool {

@@ -39,7 +39,11 @@ pub async fn handle(
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
     let image = broker.image();
-    let features = feature::advertised(|name| image.features.level(name), feature::IMPLEMENTED);
+    let finalized = |name: &str| match name {
+        feature::KRAFT_VERSION => broker.kraft_version,
+        name => image.features.level(name),
+    };
+    let features = feature::advertised(finalized, feature::IMPLEMENTED);
     let shown = features.iter().filter(|f| context.api_version >= ZERO_LEVELS_SINCE || f.min_supported > 0);
     ApiVersionsResponse {
         api_keys: api_keys(),

@@ -27,6 +27,7 @@ pub mod k037_create_partitions;
 pub mod k042_delete_groups;
 pub mod k044_incremental_alter_configs;
 pub mod k047_offset_delete;
+pub mod k057_update_features;
 pub mod k060_describe_cluster;
 pub mod k061_describe_producers;
 pub mod k074_list_config_resources;

@@ -109,6 +109,11 @@ impl MetadataLog {
         self.loader.image()
     }
 
+    /// The quorum's own feature level, which is no metadata record.
+    pub fn kraft_version(&self) -> i16 {
+        self.loader.quorum().kraft_version
+    }
+
     pub fn leader_epoch(&self) -> i32 {
         self.leader_epoch
     }

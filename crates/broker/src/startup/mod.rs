@@ -119,6 +119,7 @@ pub(crate) async fn open(
     let metadata =
         MetadataLog::start(metadata_partition.clone(), journal.clone(), durability, &config, directory_id).await?;
     let image = metadata.image().clone();
+    let kraft_version = metadata.kraft_version();
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let rules = Arc::new(TableRules::new(config.node_id, settings.clone(), dynamic.clone()));
     let controller = Controller::new(controller_settings(&config), rules);
@@ -134,6 +135,7 @@ pub(crate) async fn open(
     let broker = Arc::new(Broker {
         node_id: config.node_id,
         cluster_id: dirs.cluster_id.clone(),
+        kraft_version,
         log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
         partitions: PartitionTable::default(),
         coordinators: vec![groups.clone(), share_states.clone()],

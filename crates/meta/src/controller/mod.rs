@@ -10,6 +10,7 @@
 
 pub mod broker;
 pub mod config;
+pub mod feature;
 mod partition_change;
 pub mod producer_ids;
 pub mod topic;
