@@ -53,9 +53,14 @@ pub(crate) enum Command {
     Produce(ProduceArgs),
     /// Read records
     Consume(ConsumeArgs),
-    /// List, describe, reset and delete consumer groups
+    /// List, describe, reset and delete groups: classic, consumer, share, streams
     #[command(subcommand, visible_alias = "groups")]
     Group(GroupCommand),
+    /// List, describe and abort transactions
+    #[command(subcommand, visible_alias = "transactions")]
+    Txn(TxnCommand),
+    /// Show and change the levels of the cluster's features
+    Features(FeaturesArgs),
     /// Show configs, check a config file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -256,6 +261,15 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "MS", default_value_t = 120_000)]
     pub(crate) delivery_timeout: u64,
 
+    /// Write all of the input in one transaction: committed at its end, aborted on failure. Shuts out other producers with
+    /// this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) transactional_id: Option<String>,
+
+    /// How long the transaction may stay open
+    #[arg(long, value_name = "MS", default_value_t = 60_000, requires = "transactional_id")]
+    pub(crate) transaction_timeout: u64,
+
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -267,7 +281,10 @@ pub(crate) struct ProduceArgs {
                         %h headers, %h{%k=%v } per header, %K %V lengths, %H number of headers, %e leader epoch, \
                         %i number, %k{hex}, %v{base64}; escapes \\n \\t \\xHH.\n\
                         OFFSET: start, end, a number, -N (N before the end), @TIME with TIME as 2026-11-21T10:00:00Z, \
-                        milliseconds, or -1h.")]
+                        milliseconds, or -1h.\n\
+                        With --share, a new group starts at the end of its topics unless its config \
+                        share.auto.offset.reset says otherwise, and its config share.isolation.level decides about \
+                        transactions.")]
 pub(crate) struct ConsumeArgs {
     #[arg(required = true, value_name = "TOPIC")]
     pub(crate) topics: Vec<String>,
@@ -284,25 +301,76 @@ pub(crate) struct ConsumeArgs {
     #[arg(short, long, visible_alias = "count", value_name = "COUNT")]
     pub(crate) num: Option<u64>,
 
-    /// Stop at the end of the topics instead of waiting for more
+    /// Stop at the end of the topics instead of waiting for more; with --share, when nothing comes for two seconds
     #[arg(short, long)]
     pub(crate) exit: bool,
 
-    /// Read as a member of this consumer group, and commit
+    /// Read as a member of this group, and commit
     #[arg(short, long, value_name = "GROUP", conflicts_with = "partitions")]
     pub(crate) group: Option<String>,
+
+    /// Who assigns partitions in the group: a member (classic) or the broker (consumer)
+    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "group", default_value_t)]
+    pub(crate) group_protocol: GroupProtocol,
+
+    /// Static member id: its partitions wait for it to come back
+    #[arg(long, value_name = "ID", requires = "group")]
+    pub(crate) instance_id: Option<String>,
+
+    /// TOPIC is a regular expression, which the broker evaluates (--group-protocol consumer)
+    #[arg(short, long, requires = "group", conflicts_with = "share")]
+    pub(crate) regex: bool,
+
+    /// The group is a share group: its members take records of the same partitions
+    #[arg(long, requires = "group", conflicts_with_all = ["offset", "group_protocol", "instance_id", "isolation", "read_committed"])]
+    pub(crate) share: bool,
+
+    /// What happens to records that were printed
+    #[arg(long, value_enum, value_name = "DECISION", requires = "share", default_value_t)]
+    pub(crate) ack: AckDecision,
 
     /// Only these partitions
     #[arg(short, long = "partition", visible_alias = "partitions", value_name = "PARTITION", value_delimiter = ',')]
     pub(crate) partitions: Vec<i32>,
 
-    /// Without records of transactions that were aborted or are not over
+    /// With or without records of transactions that were aborted or are not over
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t, conflicts_with = "read_committed")]
+    pub(crate) isolation: Isolation,
+
+    /// Short for --isolation read_committed
     #[arg(long)]
     pub(crate) read_committed: bool,
 
     /// Print records as JSON lines or YAML documents instead
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "format")]
     pub(crate) output: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupProtocol {
+    #[default]
+    Classic,
+    Consumer,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AckDecision {
+    /// Done with
+    #[default]
+    Accept,
+    /// Others may have them
+    Release,
+    /// Nobody shall have them
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    #[default]
+    #[value(name = "read_uncommitted")]
+    ReadUncommitted,
+    #[value(name = "read_committed")]
+    ReadCommitted,
 }
 
 // ---- group -----------------------------------------------------------------------------------------------------------
@@ -312,17 +380,20 @@ pub(crate) enum GroupCommand {
     /// List groups
     #[command(visible_alias = "ls")]
     List {
+        /// Only groups of this type
+        #[arg(long = "type", value_enum, value_name = "TYPE")]
+        kinds: Vec<GroupKind>,
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Show members, committed offsets and lag
+    /// Show members, assignments, offsets and lag
     Describe {
         #[arg(required = true, value_name = "GROUP")]
         groups: Vec<String>,
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Move committed offsets of a group without members
+    /// Move committed offsets, or a share group's start offsets, of a group without members
     #[command(visible_alias = "seek")]
     Reset(GroupResetArgs),
     /// Delete groups without members, with their offsets
@@ -333,6 +404,14 @@ pub(crate) enum GroupCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupKind {
+    Classic,
+    Consumer,
+    Share,
+    Streams,
 }
 
 #[derive(Debug, Args)]
@@ -373,6 +452,136 @@ pub(crate) struct GroupResetArgs {
     /// Do it
     #[arg(long)]
     pub(crate) execute: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+// ---- txn -------------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TxnCommand {
+    /// List transactional ids with their states
+    #[command(visible_alias = "ls")]
+    List(TxnListArgs),
+    /// Show producer, state and partitions of transactional ids
+    Describe {
+        #[arg(required = true, value_name = "TRANSACTIONAL_ID")]
+        ids: Vec<String>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Abort what a transactional id has open and shut its producer out; or one partition's hanging transaction, which its
+    /// coordinator has lost
+    Abort(TxnAbortArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TxnListArgs {
+    /// Only in this state: Empty, Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort, Dead,
+    /// PrepareEpochFence
+    #[arg(long = "state", value_name = "STATE")]
+    pub(crate) states: Vec<String>,
+
+    /// Only of this producer
+    #[arg(long = "producer-id", value_name = "ID")]
+    pub(crate) producer_ids: Vec<i64>,
+
+    /// Only those open for longer than this
+    #[arg(long, value_name = "MS", alias = "duration-filter")]
+    pub(crate) longer_than: Option<u64>,
+
+    /// Only ids that match this regular expression
+    #[arg(long, value_name = "REGEX", alias = "transactional-id-pattern")]
+    pub(crate) pattern: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["transactional_id", "topic"]))]
+pub(crate) struct TxnAbortArgs {
+    #[arg(value_name = "TRANSACTIONAL_ID")]
+    pub(crate) transactional_id: Option<String>,
+
+    /// Where the hanging transaction is
+    #[arg(long, value_name = "TOPIC", requires = "partition")]
+    pub(crate) topic: Option<String>,
+
+    #[arg(long, requires = "topic")]
+    pub(crate) partition: Option<i32>,
+
+    /// First offset of the hanging transaction
+    #[arg(long, value_name = "OFFSET", requires = "topic", conflicts_with = "producer_id")]
+    pub(crate) start_offset: Option<i64>,
+
+    /// Producer of the hanging transaction
+    #[arg(long, value_name = "ID", requires_all = ["topic", "producer_epoch"])]
+    pub(crate) producer_id: Option<i64>,
+
+    #[arg(long, value_name = "EPOCH", requires = "producer_id")]
+    pub(crate) producer_epoch: Option<i16>,
+
+    #[arg(long, value_name = "EPOCH", requires = "producer_id", default_value_t = 0)]
+    pub(crate) coordinator_epoch: i32,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+// ---- features --------------------------------------------------------------------------------------------------------
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct FeaturesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<FeaturesCommand>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeaturesCommand {
+    /// Show supported and finalized levels; this is the default
+    Describe {
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Raise features to these levels
+    Upgrade(FeatureLevelsArgs),
+    /// Lower features to these levels
+    Downgrade {
+        #[command(flatten)]
+        levels: FeatureLevelsArgs,
+        /// Also where metadata is lost by it
+        #[arg(long = "unsafe")]
+        lossy: bool,
+    },
+    /// Take features out of use
+    Disable {
+        #[arg(long = "feature", required = true, value_name = "NAME")]
+        features: Vec<String>,
+        /// Also where metadata is lost by it
+        #[arg(long = "unsafe")]
+        lossy: bool,
+        /// Only let the broker check the request
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FeatureLevelsArgs {
+    #[arg(long = "feature", required = true, value_name = "NAME=LEVEL", value_parser = feature_level)]
+    pub(crate) features: Vec<(String, i16)>,
+
+    /// Only let the broker check the request
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -443,6 +652,15 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// `NAME=LEVEL`.
+fn feature_level(text: &str) -> Result<(String, i16), String> {
+    let (name, level) = key_value(text).map_err(|_| "expected NAME=LEVEL".to_owned())?;
+    let level = level.parse().ok().filter(|level| *level >= 0);
+    level
+        .map(|level| (name, level))
+        .ok_or_else(|| "the level is no number from 0 to 32767; expected NAME=LEVEL".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -469,6 +687,21 @@ mod tests {
             "consume t -g g --output yaml",
             "group reset g --to-datetime 2026-01-01 --topic t:0,1 --execute",
             "group reset g --shift-by -5",
+            "consume ^t -r -g g --group-protocol consumer --isolation read_committed",
+            "consume t -g g --share --ack release -e -n 1",
+            "produce t --transactional-id x --transaction-timeout 5",
+            "group list --type share -o json",
+            "txn list --state Ongoing --longer-than 5",
+            "txn describe a b",
+            "txn abort a",
+            "txn abort --topic t --partition 0 --start-offset 7",
+            "txn abort --topic t --partition 0 --producer-id 7 --producer-epoch 1",
+            "features",
+            "features -o json",
+            "features describe -o yaml",
+            "features upgrade --feature group.version=1 --dry-run",
+            "features downgrade --feature a=1 --feature b=0 --unsafe",
+            "features disable --feature a",
             "config show --broker 0 -a",
             "cluster info -b h:1",
             "completions bash",
@@ -476,8 +709,21 @@ mod tests {
             let words = std::iter::once("taccola").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
-        for line in ["topic alter t", "group reset g", "group reset g --to-latest --to-earliest", "consume", "produce"]
-        {
+        for line in [
+            "topic alter t",
+            "group reset g",
+            "group reset g --to-latest --to-earliest",
+            "consume",
+            "consume t --share",
+            "consume t -g g --share --isolation read_committed",
+            "consume t --group-protocol consumer",
+            "produce",
+            "txn abort",
+            "txn abort --topic t",
+            "txn abort a --topic t --partition 0",
+            "features upgrade",
+            "features upgrade --feature a=x",
+        ] {
             let words = std::iter::once("taccola").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }

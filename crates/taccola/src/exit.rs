@@ -84,6 +84,7 @@ fn exit_of(error: &Error) -> Exit {
         Error::Timeout { .. } => Exit::Timeout,
         Error::UnknownTopic(_) => Exit::NotFound,
         Error::Broker { code, .. } => exit_of_code(*code),
+        Error::Abortable { source } => exit_of(source),
         _ => Exit::Failure,
     }
 }
@@ -91,7 +92,9 @@ fn exit_of(error: &Error) -> Exit {
 fn exit_of_code(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::GroupIdNotFound => Exit::NotFound,
-        ErrorCode::BrokerNotAvailable | ErrorCode::ResourceNotFound => Exit::NotFound,
+        ErrorCode::BrokerNotAvailable | ErrorCode::ResourceNotFound | ErrorCode::TransactionalIdNotFound => {
+            Exit::NotFound
+        }
         ErrorCode::TopicAlreadyExists => Exit::AlreadyExists,
         ErrorCode::RequestTimedOut => Exit::Timeout,
         ErrorCode::TopicAuthorizationFailed
@@ -124,8 +127,28 @@ fn hint_of(error: &Error) -> Option<String> {
             ErrorCode::UnknownMemberId => "the group has members: stop its consumers first".to_owned(),
             ErrorCode::InvalidReplicationFactor => "lower it with -r".to_owned(),
             ErrorCode::BrokerNotAvailable => "`taccola cluster info` shows the brokers".to_owned(),
+            ErrorCode::TransactionalIdNotFound => "`taccola txn list` shows the transactional ids".to_owned(),
+            ErrorCode::InvalidTransactionTimeout => {
+                "lower --transaction-timeout, or raise the broker's transaction.max.timeout.ms".to_owned()
+            }
+            ErrorCode::InconsistentGroupProtocol => {
+                "`taccola group describe` shows the group's type; choose the protocol that fits, or another group"
+                    .to_owned()
+            }
+            ErrorCode::InvalidRegularExpression => "it must be one of RE2, as Go has them".to_owned(),
+            ErrorCode::UnreleasedInstanceId | ErrorCode::FencedInstanceId => {
+                "stop the other member, or choose another --instance-id".to_owned()
+            }
+            ErrorCode::InvalidUpdateVersion | ErrorCode::FeatureUpdateFailed => {
+                "`taccola features` shows the levels that are supported".to_owned()
+            }
             _ => return None,
         },
+        Error::Fenced { .. } => "stop the other producer with this transactional id, or choose another".to_owned(),
+        Error::Abortable { source } => return hint_of(source),
+        Error::Api(ApiError::Unsupported { .. }) => {
+            "the broker is too old for this, or does not offer it; `taccola features` shows what it does".to_owned()
+        }
         _ => return None,
     };
     Some(hint)

@@ -3,6 +3,12 @@
 
 const DAY_MS: i64 = 86_400_000;
 
+/// The clock, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Understands `2026-11-21`, `2026-11-21T10:00`, `2026-11-21T10:00:00.5Z`, `…+02:00`, seconds (up to 10 digits),
 /// milliseconds (11 digits and more), and spans before `now_ms` such as `-1h30m`.
 pub(crate) fn parse(text: &str, now_ms: i64) -> Result<i64, String> {

@@ -1,20 +1,30 @@
-//! Administration: topics, configs, groups, offsets, the cluster. Answers to `KafkaAdminClient`.
+//! Administration: topics, configs, groups, offsets, transactions, features, the cluster. Answers to `KafkaAdminClient`.
 //!
 //! Each operation goes where Kafka expects it: to any broker (which forwards to the controller), to a partition's leader,
-//! to a group's coordinator, or to the broker that a config belongs to. Operations on several things return one result per
+//! to the coordinator of a group or transactional id, or to the broker that a config belongs to. Operations on several things return one result per
 //! thing; an error of the whole request is the operation's own.
 
 mod cluster;
 mod configs;
+mod describe_groups;
+mod features;
 mod groups;
 mod offsets;
+mod share_offsets;
 mod topics;
+mod transactions;
 
 pub use cluster::{ClusterDescription, LogDir, LogDirPartition, Node};
 pub use configs::{ConfigEntry, ConfigOp, ConfigResource, ConfigSource, ConfigSynonym, ResourceType};
-pub use groups::{CommittedOffset, Group, GroupDescription, GroupMember};
+pub use describe_groups::{GroupDescription, GroupMember, Subtopology, Task, TaskKind, Topology};
+pub use features::{FeatureUpdate, UpgradeType};
+pub use groups::{CommittedOffset, Group};
 pub use offsets::{ListedOffset, OffsetSpec};
+pub use share_offsets::ShareOffset;
 pub use topics::{CreatedTopic, NewTopic};
+pub use transactions::{
+    AbortTransaction, ProducerState, TransactionDescription, TransactionFilter, TransactionListing,
+};
 
 use crate::cluster::Client;
 use crate::error::Result;

@@ -104,7 +104,7 @@ fn is_abort(batch: &Bytes) -> bool {
         .is_some_and(|control| control.control_type() == ControlType::Abort)
 }
 
-fn append(
+pub(crate) fn append(
     partition: &TopicPartition,
     from: i64,
     batch: &Bytes,

@@ -7,7 +7,7 @@
 //! Bounded: at most one reply per broker is held, of about `fetch.max.bytes`.
 
 pub mod assignor;
-mod batches;
+pub(crate) mod batches;
 mod classic;
 mod fetch;
 pub mod group;

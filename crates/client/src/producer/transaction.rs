@@ -222,6 +222,11 @@ impl TransactionalProducer {
         self.judge(done)
     }
 
+    /// As [`Producer::flush`].
+    pub async fn flush(&self) -> Result<()> {
+        self.producer.flush().await
+    }
+
     /// Sends what waits, and commits if every record was acknowledged.
     pub async fn commit(&mut self) -> Result<()> {
         if !matches!(self.state, State::Ending { commit: true }) {

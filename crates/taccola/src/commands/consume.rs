@@ -1,7 +1,7 @@
 //! `taccola consume`: records to standard output, from partitions or as a member of a group.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use taccola_base::TopicPartition;
 use taccola_client::admin::OffsetSpec;
 use taccola_client::{
-    Admin, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer, IsolationLevel, StartOffset,
+    AckMode, AckType, Admin, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer,
+    GroupProtocol, IsolationLevel, ShareConfig, ShareConsumer, ShareRecord, StartOffset,
 };
 use taccola_wire::batch::TimestampType;
 
 use super::Context;
-use crate::cli::ConsumeArgs;
+use crate::cli::{self, AckDecision, ConsumeArgs, Isolation};
 use crate::exit::{CliError, CliResult};
 use crate::output::{self, Format, Stdout};
 use crate::record_format::{Part, base64, parse, render};
@@ -22,6 +23,8 @@ use crate::timestamp;
 
 /// How often the wait for records is looked up from.
 const POLL: Duration = Duration::from_millis(500);
+/// A share group has no end: how long nothing must come for it to count as reached.
+const SHARE_QUIET: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(context: &Context, mut args: ConsumeArgs) -> CliResult {
     let (start, shown) = offset_args(&args)?;
@@ -39,6 +42,7 @@ pub(crate) async fn run(context: &Context, mut args: ConsumeArgs) -> CliResult {
     };
     let closed = match source {
         Source::Group(consumer) if printed.is_ok() => consumer.close().await.map_err(CliError::from),
+        Source::Share(source) => source.close(printed.is_ok()).await,
         _ => Ok(()),
     };
     printed.and(closed)
@@ -50,7 +54,7 @@ fn offset_args(args: &ConsumeArgs) -> CliResult<(Option<StartOffset>, Option<For
     for text in &args.offset {
         match Format::from_str(text, true) {
             Ok(found) => format = Some(found),
-            Err(_) => start = Some(parse_offset(text, now_ms()).map_err(CliError::usage)?),
+            Err(_) => start = Some(parse_offset(text, timestamp::now_ms()).map_err(CliError::usage)?),
         }
     }
     Ok((start, format))
@@ -72,14 +76,61 @@ fn parse_offset(text: &str, now_ms: i64) -> Result<StartOffset, String> {
     }
 }
 
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 enum Source {
     Partitions(Box<Consumer>),
     Group(Box<GroupConsumer>),
+    Share(Box<ShareSource>),
+}
+
+/// A share group's records, decided on when they were printed.
+struct ShareSource {
+    consumer: ShareConsumer,
+    decision: AckType,
+    /// Of the last poll, in its order.
+    records: Vec<ShareRecord>,
+    last_seen: Instant,
+}
+
+impl ShareSource {
+    fn open(context: &Context, args: &ConsumeArgs, group: &str) -> Self {
+        let config = ShareConfig { mode: AckMode::Explicit, ..ShareConfig::new(group, args.topics.iter().cloned()) };
+        let decision = match args.ack {
+            AckDecision::Accept => AckType::Accept,
+            AckDecision::Release => AckType::Release,
+            AckDecision::Reject => AckType::Reject,
+        };
+        let consumer = ShareConsumer::new(context.client.clone(), config);
+        Self { consumer, decision, records: Vec::new(), last_seen: Instant::now() }
+    }
+
+    async fn poll(&mut self) -> Result<Vec<ConsumerRecord>, Error> {
+        self.decide(self.records.len());
+        if let Some((_, error)) = self.consumer.take_failures().pop_first() {
+            return Err(error);
+        }
+        self.records = self.consumer.poll(POLL).await?;
+        if !self.records.is_empty() {
+            self.last_seen = Instant::now();
+        }
+        Ok(self.records.iter().map(|found| found.record.clone()).collect())
+    }
+
+    /// The first so many were printed; the others go back.
+    fn decide(&mut self, printed: usize) {
+        for (at, record) in self.records.drain(..).enumerate() {
+            let decision = if at < printed { self.decision } else { AckType::Release };
+            // Its lock may have run out, so that it comes again.
+            if let Err(error) = self.consumer.acknowledge(&record, decision) {
+                tracing::debug!(%error, "not acknowledged");
+            }
+        }
+    }
+
+    async fn close(mut self, printed: bool) -> CliResult {
+        self.decide(if printed { self.records.len() } else { 0 });
+        let mut outcomes = self.consumer.close().await?.into_values();
+        Ok(outcomes.try_for_each(|outcome| outcome)?)
+    }
 }
 
 impl Source {
@@ -87,15 +138,20 @@ impl Source {
         match self {
             Source::Partitions(consumer) => consumer.poll(POLL).await,
             Source::Group(consumer) => consumer.poll(POLL).await,
+            Source::Share(source) => source.poll().await,
         }
     }
 
-    /// What was polled but not printed must not be committed.
-    fn give_back(&mut self, records: &[ConsumerRecord]) {
-        if let Source::Group(consumer) = self {
-            for record in records.iter().rev() {
-                consumer.rewind(&TopicPartition::new(Arc::clone(&record.topic), record.partition), record.offset);
+    /// What was polled but not printed (all from `printed` on) must not be committed.
+    fn give_back(&mut self, records: &[ConsumerRecord], printed: usize) {
+        match self {
+            Source::Partitions(_) => {}
+            Source::Group(consumer) => {
+                for record in records.iter().skip(printed).rev() {
+                    consumer.rewind(&TopicPartition::new(Arc::clone(&record.topic), record.partition), record.offset);
+                }
             }
+            Source::Share(source) => source.decide(printed),
         }
     }
 
@@ -103,13 +159,20 @@ impl Source {
         match self {
             Source::Partitions(consumer) => consumer.at_end(),
             Source::Group(consumer) => consumer.at_end(),
+            Source::Share(source) => source.last_seen.elapsed() >= SHARE_QUIET && source.records.is_empty(),
         }
     }
 }
 
 async fn open(context: &Context, args: &ConsumeArgs, start: Option<StartOffset>) -> CliResult<Source> {
-    let isolation = if args.read_committed { IsolationLevel::ReadCommitted } else { IsolationLevel::ReadUncommitted };
+    let isolation = match args.isolation {
+        Isolation::ReadUncommitted if !args.read_committed => IsolationLevel::ReadUncommitted,
+        _ => IsolationLevel::ReadCommitted,
+    };
     let config = ConsumerConfig { isolation, reset: Some(OffsetSpec::Earliest), ..Default::default() };
+    if let (true, Some(group)) = (args.regex, &args.group) {
+        return by_regex(context, args, group, start, config);
+    }
     let mut partitions = Vec::new();
     for name in &args.topics {
         let topic = context.client.topic(name).await?;
@@ -125,19 +188,11 @@ async fn open(context: &Context, args: &ConsumeArgs, start: Option<StartOffset>)
         }
     }
     if let Some(group) = &args.group {
-        let start = match start {
-            None | Some(StartOffset::Earliest) => OffsetSpec::Earliest,
-            Some(StartOffset::Latest) => OffsetSpec::Latest,
-            Some(StartOffset::Timestamp(ms)) => OffsetSpec::Timestamp(ms),
-            Some(StartOffset::At(_) | StartOffset::BeforeEnd(_)) => {
-                let error =
-                    CliError::usage("in a group -o is start, end or @TIME, for partitions without a committed offset");
-                return Err(error.hint(format!("`taccola group reset {group}` moves committed offsets")));
-            }
-        };
-        let config_of_group = GroupConfig { start, ..GroupConfig::new(group.clone(), args.topics.iter().cloned()) };
-        let consumer = GroupConsumer::new(context.client.clone(), config, config_of_group);
-        return Ok(Source::Group(Box::new(consumer)));
+        if args.share {
+            return Ok(Source::Share(Box::new(ShareSource::open(context, args, group))));
+        }
+        let topics = args.topics.iter().cloned();
+        return in_group(context, config, group_config(args, group, start, topics)?);
     }
     let mut consumer = Consumer::new(context.client.clone(), config);
     let starts = match start.unwrap_or(StartOffset::Earliest) {
@@ -146,6 +201,52 @@ async fn open(context: &Context, args: &ConsumeArgs, start: Option<StartOffset>)
     };
     consumer.assign(&starts).await?;
     Ok(Source::Partitions(Box::new(consumer)))
+}
+
+fn in_group(context: &Context, consumer: ConsumerConfig, group: GroupConfig) -> CliResult<Source> {
+    Ok(Source::Group(Box::new(GroupConsumer::new(context.client.clone(), consumer, group))))
+}
+
+fn group_config(
+    args: &ConsumeArgs,
+    group: &str,
+    start: Option<StartOffset>,
+    topics: impl IntoIterator<Item = String>,
+) -> CliResult<GroupConfig> {
+    let start = match start {
+        None | Some(StartOffset::Earliest) => OffsetSpec::Earliest,
+        Some(StartOffset::Latest) => OffsetSpec::Latest,
+        Some(StartOffset::Timestamp(ms)) => OffsetSpec::Timestamp(ms),
+        Some(StartOffset::At(_) | StartOffset::BeforeEnd(_)) => {
+            let error =
+                CliError::usage("in a group -o is start, end or @TIME, for partitions without a committed offset");
+            return Err(error.hint(format!("`taccola group reset {group}` moves committed offsets")));
+        }
+    };
+    let protocol = match args.group_protocol {
+        cli::GroupProtocol::Classic => GroupProtocol::Classic,
+        cli::GroupProtocol::Consumer => GroupProtocol::Consumer,
+    };
+    Ok(GroupConfig { start, protocol, instance_id: args.instance_id.clone(), ..GroupConfig::new(group, topics) })
+}
+
+/// Which topics there are is for the broker to find out.
+fn by_regex(
+    context: &Context,
+    args: &ConsumeArgs,
+    group: &str,
+    start: Option<StartOffset>,
+    config: ConsumerConfig,
+) -> CliResult<Source> {
+    if args.group_protocol != cli::GroupProtocol::Consumer {
+        let error = CliError::usage("--regex needs a group whose partitions the broker assigns");
+        return Err(error.hint("add --group-protocol consumer"));
+    }
+    let [regex] = args.topics.as_slice() else {
+        return Err(CliError::usage("--regex takes one regular expression").hint("join several with |"));
+    };
+    let group = group_config(args, group, start, [])?;
+    in_group(context, config, GroupConfig { topics_regex: Some(regex.clone()), ..group })
 }
 
 /// One offset is meant for all partitions; those that do not hold it start where they are nearest to it.
@@ -204,7 +305,7 @@ async fn print_all(source: &mut Source, printer: &mut Printer, exit: bool) -> Cl
         let records = source.poll().await?;
         for (at, record) in records.iter().enumerate() {
             if printer.full() {
-                source.give_back(records.get(at..).unwrap_or_default());
+                source.give_back(&records, at);
                 break;
             }
             printer.print(record, &mut line)?;

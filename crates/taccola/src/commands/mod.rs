@@ -3,13 +3,16 @@
 mod cluster;
 mod config;
 mod consume;
+mod features;
 mod group;
 mod produce;
 mod topic;
+mod txn;
 
 use std::future::Future;
 
 use clap::CommandFactory;
+use serde_json::Value;
 use taccola_client::{Client, ClientConfig};
 
 use crate::cli::{Cli, Command, ConfigCommand, DEFAULT_BOOTSTRAP, OutputArgs, ServeArgs};
@@ -52,6 +55,8 @@ pub(crate) fn run(cli: Cli) -> CliResult {
         Command::Produce(args) => block_on(produce::run(&context, args)),
         Command::Consume(args) => block_on(consume::run(&context, args)),
         Command::Group(command) => block_on(group::run(&context, command)),
+        Command::Txn(command) => block_on(txn::run(&context, command)),
+        Command::Features(args) => block_on(features::run(&context, args)),
         Command::Config(command) => block_on(config::run(&context, command)),
         Command::Cluster(command) => block_on(cluster::run(&context, command)),
     }
@@ -86,6 +91,19 @@ fn completions(shell: clap_complete::Shell) -> CliResult {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "taccola", &mut script);
     output::text(&String::from_utf8_lossy(&script))
+}
+
+/// Prints outcomes unless there is only one and it failed, in which case the error says it all.
+fn finish(
+    format: output::Format,
+    values: Vec<Value>,
+    table: output::Table,
+    failures: Vec<(String, CliError)>,
+) -> CliResult {
+    if values.len() > failures.len() || format != output::Format::Table {
+        output::result(format, &Value::Array(values), &[table])?;
+    }
+    first_failure(failures)
 }
 
 /// The first failure of several, after all were shown.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use taccola_client::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, RecordMetadata};
+use taccola_client::{
+    Acks, Delivery, Error, Producer, ProducerConfig, ProducerRecord, RecordMetadata, TransactionConfig,
+    TransactionalProducer,
+};
 use taccola_wire::batch::{Compression, RecordHeader};
 use tokio::sync::mpsc;
 
@@ -22,7 +25,7 @@ pub(crate) async fn run(context: &Context, args: ProduceArgs) -> CliResult {
     let config = config(&args)?;
     let shape = shape(&args)?;
     let format = context.format(args.output);
-    let producer = Producer::new(context.client.clone(), config)?;
+    let mut way = Way::open(context, &args, config).await?;
     let interactive = output::stdin_is_terminal();
     if interactive {
         output::note(&format!("Each line becomes a record of {}; end with Ctrl-D.", args.topic));
@@ -30,10 +33,10 @@ pub(crate) async fn run(context: &Context, args: ProduceArgs) -> CliResult {
     let mut records = read_input(shape);
     let (deliveries, settled) = mpsc::channel(PIPELINE_MAX);
     let watcher = tokio::spawn(watch(settled, args.topic.clone(), format, interactive));
-    let sent = send_all(&producer, &args, &mut records, deliveries).await;
-    producer.flush().await?;
+    let sent = send_all(&mut way, &args, &mut records, deliveries).await;
+    way.flush().await?;
     let outcome = watcher.await.map_err(|error| CliError::failure(error.to_string()))?;
-    let outcome = outcome.and_then(|count| sent.map(|()| count));
+    let outcome = way.end(outcome.and_then(|count| sent.map(|()| count))).await;
     if let Ok(count) = &outcome
         && format == Format::Table
         && !interactive
@@ -42,6 +45,61 @@ pub(crate) async fn run(context: &Context, args: ProduceArgs) -> CliResult {
         output::note(&format!("{count} {plural} written to {}", args.topic));
     }
     outcome.map(|_| ())
+}
+
+/// How records are sent: one by one, or all in one transaction.
+enum Way {
+    Plain(Producer),
+    Transaction(Box<TransactionalProducer>),
+}
+
+impl Way {
+    async fn open(context: &Context, args: &ProduceArgs, config: ProducerConfig) -> CliResult<Self> {
+        let Some(id) = &args.transactional_id else {
+            return Ok(Self::Plain(Producer::new(context.client.clone(), config)?));
+        };
+        if !config.idempotent {
+            return Err(CliError::usage("--transactional-id needs --acks all"));
+        }
+        let timeout = Duration::from_millis(args.transaction_timeout);
+        let transaction = TransactionConfig { timeout, ..TransactionConfig::new(id.clone()) };
+        let mut producer = TransactionalProducer::new(context.client.clone(), config, transaction)?;
+        producer.init().await?;
+        producer.begin().await?;
+        Ok(Self::Transaction(Box::new(producer)))
+    }
+
+    async fn send(&mut self, record: ProducerRecord) -> Result<Delivery, Error> {
+        match self {
+            Self::Plain(producer) => producer.send(record).await,
+            Self::Transaction(producer) => producer.send(record).await,
+        }
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        match self {
+            Self::Plain(producer) => producer.flush().await,
+            Self::Transaction(producer) => producer.flush().await,
+        }
+    }
+
+    /// Commits what went well and aborts the rest; the first failure is what is told.
+    async fn end<T>(self, outcome: CliResult<T>) -> CliResult<T> {
+        let Self::Transaction(mut producer) = self else { return outcome };
+        let failure = match outcome {
+            Ok(value) => match producer.commit().await {
+                Ok(()) => return Ok(value),
+                Err(error) => CliError::from(error),
+            },
+            Err(failure) => failure,
+        };
+        Err(match producer.abort().await {
+            Ok(()) => failure.hint("the transaction was aborted"),
+            Err(error) => {
+                failure.hint(format!("the transaction could not be aborted ({error}) and ends by its timeout"))
+            }
+        })
+    }
 }
 
 fn config(args: &ProduceArgs) -> CliResult<ProducerConfig> {
@@ -102,7 +160,7 @@ fn read_input(shape: Shape) -> mpsc::Receiver<Result<InputRecord, String>> {
 }
 
 async fn send_all(
-    producer: &Producer,
+    way: &mut Way,
     args: &ProduceArgs,
     records: &mut mpsc::Receiver<Result<InputRecord, String>>,
     deliveries: mpsc::Sender<Delivery>,
@@ -127,7 +185,7 @@ async fn send_all(
             value,
             headers: all_headers,
         };
-        let delivery = producer.send(record).await?;
+        let delivery = way.send(record).await?;
         // The watcher ends at the first failure; what it found is reported.
         if deliveries.send(delivery).await.is_err() {
             return Ok(());

@@ -9,7 +9,7 @@ use taccola_client::cluster::TopicMetadata;
 use taccola_client::{Admin, Error, IsolationLevel};
 use taccola_wire::error::ErrorCode;
 
-use super::{Context, first_failure};
+use super::{Context, finish, first_failure};
 use crate::cli::{TopicAlterArgs, TopicCommand, TopicCreateArgs, TopicDeleteArgs, TopicDescribeArgs, TopicListArgs};
 use crate::exit::{CliError, CliResult};
 use crate::output::{self, Table};
@@ -55,14 +55,6 @@ async fn create(context: &Context, admin: &Admin, args: TopicCreateArgs) -> CliR
         }));
     }
     finish(context.format(args.output), values, table, failures)
-}
-
-/// Prints outcomes unless there is only one and it failed, in which case the error says it all.
-fn finish(format: output::Format, values: Vec<Value>, table: Table, failures: Vec<(String, CliError)>) -> CliResult {
-    if values.len() > failures.len() || format != output::Format::Table {
-        output::result(format, &Value::Array(values), &[table])?;
-    }
-    first_failure(failures)
 }
 
 async fn list(context: &Context, admin: &Admin, args: TopicListArgs) -> CliResult {
