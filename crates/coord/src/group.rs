@@ -77,6 +77,11 @@ pub(crate) trait AnyGroup: Debug {
         None
     }
 
+    /// What a committer with too old an epoch is told.
+    fn stale_epoch_error(&self, _member_id: &str) -> ErrorCode {
+        ErrorCode::StaleMemberEpoch
+    }
+
     /// `member_id` is `None` and `epoch` negative for whoever is no member.
     fn validate_offset_fetch(&self, member_id: Option<&str>, epoch: i32) -> Result<(), ErrorCode>;
 

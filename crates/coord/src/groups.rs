@@ -17,6 +17,7 @@ impl Change {
     pub(crate) fn modern_group(&self) -> Option<&Arc<str>> {
         match self {
             Change::Consumer(record) => Some(record.group()),
+            Change::Share(record) => Some(record.group()),
             Change::Offset { .. }
             | Change::OffsetTombstone { .. }
             | Change::EndTransaction { .. }
@@ -35,12 +36,14 @@ impl GroupShard {
 
     /// The group, whatever its kind; `None` for groups of kinds that are not served yet.
     pub(crate) fn any_group(&self, id: &str) -> Option<&dyn AnyGroup> {
-        self.groups.get(id).map(|group| group as &dyn AnyGroup)
+        let classic = self.groups.get(id).map(|group| group as &dyn AnyGroup);
+        classic.or_else(|| self.consumer.get(id).map(|group| group as &dyn AnyGroup))
     }
 
     /// All groups of the kinds that are served, each kind by id.
     pub(crate) fn all_groups(&self) -> impl Iterator<Item = (&Arc<str>, &dyn AnyGroup)> {
-        self.groups.iter().map(|(id, group)| (id, group as &dyn AnyGroup))
+        let classic = self.groups.iter().map(|(id, group)| (id, group as &dyn AnyGroup));
+        classic.chain(self.consumer.iter().map(|(id, group)| (id, group as &dyn AnyGroup)))
     }
 
     /// Whether a member of this kind may join the group. An empty classic group makes room: the tombstone of one that
@@ -116,19 +119,16 @@ impl GroupShard {
         }
     }
 
-    fn apply_modern(&mut self, _now_ms: i64, change: Change) {
+    fn apply_modern(&mut self, now_ms: i64, change: Change) {
         match change {
-            Change::Consumer(record) => match record {},
+            Change::Consumer(record) => self.apply_consumer(&record),
             Change::ClassicGone { group } => {
                 self.groups.remove(&group);
             }
             Change::ClassicBack(group) => {
                 self.groups.insert(group.id.clone(), *group);
             }
-            Change::Offset { .. }
-            | Change::OffsetTombstone { .. }
-            | Change::EndTransaction { .. }
-            | Change::Group => {}
+            Change::Offset { .. } | Change::OffsetTombstone { .. } | Change::EndTransaction { .. } | Change::Group => {}
         }
     }
 
@@ -142,13 +142,21 @@ impl GroupShard {
     }
 
     /// The log is replayed: sessions of modern members begin.
-    pub(crate) fn modern_loaded(&mut self, _now_ms: i64, _out: &mut Outbox) {}
+    pub(crate) fn modern_loaded(&mut self, now_ms: i64, out: &mut Outbox) {
+        self.consumers_loaded(now_ms, out);
+    }
 
     /// The cluster's metadata changed; `self.image` is the new one already.
-    pub(crate) fn modern_image(&mut self, _now_ms: i64, _changes: &TopicChanges, _out: &mut Outbox) {}
+    pub(crate) fn modern_image(&mut self, _now_ms: i64, changes: &TopicChanges, _out: &mut Outbox) {
+        if changes.changed.is_empty() && changes.deleted.is_empty() {
+            self.topic_hashes.forget_all();
+        }
+        self.topic_hashes.forget(changes);
+        self.consumers_see(changes);
+    }
 
     /// A timer of a modern group fired.
-    pub(crate) fn modern_timer_fired(&mut self, _now_ms: i64, key: &TimerKey, _out: &mut Outbox) {
+    pub(crate) fn modern_timer_fired(&mut self, now_ms: i64, key: &TimerKey, out: &mut Outbox) {
         let (TimerKey::ModernSession { group, .. }
         | TimerKey::ModernRebalance { group, .. }
         | TimerKey::ModernGroup { group }) = key
@@ -156,7 +164,8 @@ impl GroupShard {
             return;
         };
         match self.kind_of(group) {
-            None | Some(GroupKind::Classic | GroupKind::Consumer | GroupKind::Share | GroupKind::Streams) => {}
+            Some(GroupKind::Consumer) => self.consumer_timer_fired(now_ms, key, out),
+            None | Some(GroupKind::Classic | GroupKind::Share | GroupKind::Streams) => {}
         }
     }
 }

@@ -130,7 +130,7 @@ impl GroupShard {
                 epoch.is_some_and(|epoch| epoch <= committer.epoch)
             };
             if !partitions.map(had).all(|had| had) {
-                return Err(ErrorCode::StaleMemberEpoch);
+                return Err(group.stale_epoch_error(committer.member_id));
             }
         }
         if let Some(group) = self.groups.get_mut(id)

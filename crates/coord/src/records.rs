@@ -28,6 +28,20 @@ pub(crate) fn prefixed<M: Message>(prefix: i16, message: &M, version: i16) -> Re
     Ok(out.freeze())
 }
 
+/// A record with a value; `version` is that of the value.
+pub(crate) fn encoded<K: Message, V: Message>(
+    key_type: i16,
+    key: &K,
+    version: i16,
+    value: &V,
+) -> Result<CoordinatorRecord, EncodeError> {
+    Ok(CoordinatorRecord { key: prefixed(key_type, key, 0)?, value: Some(prefixed(version, value, version)?) })
+}
+
+pub(crate) fn tombstone<K: Message>(key_type: i16, key: &K) -> Result<CoordinatorRecord, EncodeError> {
+    Ok(CoordinatorRecord { key: prefixed(key_type, key, 0)?, value: None })
+}
+
 fn offset_key(group: &str, topic: &str, partition: i32) -> Result<Bytes, EncodeError> {
     let key = OffsetCommitKey { group: group.to_owned(), topic: topic.to_owned(), partition };
     prefixed(OffsetCommitKey::API_KEY, &key, 0)

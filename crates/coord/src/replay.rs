@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use taccola_wire::codec::{DecodeError, Message, Reader};
 use taccola_wire::messages::{
-    ConsumerGroupMetadataKey, GroupMetadataKey, GroupMetadataValue, LegacyOffsetCommitKey, OffsetCommitKey,
-    OffsetCommitValue, ShareGroupMetadataKey, StreamsGroupMetadataKey,
+    GroupMetadataKey, GroupMetadataValue, LegacyOffsetCommitKey, OffsetCommitKey, OffsetCommitValue,
+    StreamsGroupMetadataKey,
 };
 
 use crate::classic::Group;
+use crate::consumer::GroupRecord;
 use crate::group::GroupKind;
 use crate::offsets::OffsetAndMetadata;
 use crate::shard::GroupShard;
+use crate::share;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +66,19 @@ impl GroupShard {
                 let value = value.map(|v| decode_value(key_type, v)).transpose()?;
                 self.replay_group(&key, value.as_ref());
             }
-            ConsumerGroupMetadataKey::API_KEY => {
-                let key: ConsumerGroupMetadataKey = decode_key(key_type, body)?;
-                self.replay_foreign(&key.group_id, GroupKind::Consumer, value.is_some());
-            }
-            ShareGroupMetadataKey::API_KEY => {
-                let key: ShareGroupMetadataKey = decode_key(key_type, body)?;
-                self.replay_foreign(&key.group_id, GroupKind::Share, value.is_some());
+            share::KEY_TYPE_FIRST..=share::KEY_TYPE_LAST => {
+                if let Some(record) = share::decode(key_type, body, value)? {
+                    self.apply_share(0, record);
+                }
             }
             StreamsGroupMetadataKey::API_KEY => {
                 let key: StreamsGroupMetadataKey = decode_key(key_type, body)?;
                 self.replay_foreign(&key.group_id, GroupKind::Streams, value.is_some());
             }
-            _ => return Ok(Replayed::Skipped),
+            _ => match GroupRecord::decode(key_type, body, value)? {
+                Some(record) => self.apply_consumer(&record),
+                None => return Ok(Replayed::Skipped),
+            },
         }
         Ok(Replayed::Applied)
     }
@@ -110,6 +112,7 @@ impl GroupShard {
                 let incarnation = self.new_incarnation();
                 let group = Group::from_record(key.group.as_str().into(), incarnation, value);
                 self.foreign.remove(&group.id);
+                self.consumer.remove(&group.id);
                 self.groups.insert(group.id.clone(), group);
             }
         }
@@ -181,7 +184,7 @@ mod tests {
             let replayed = shard.replay(offset, producer_id, &key, value.as_ref()).unwrap();
             skipped += usize::from(replayed == Replayed::Skipped);
         }
-        assert_eq!(skipped, 19, "members and assignments of the other kinds");
+        assert_eq!(skipped, 12, "members and assignments of the other kinds");
         let effects = shard.loaded(0);
         assert_eq!(effects.timers.len(), 2, "one session, and the look for expired offsets");
         let groups = shard.list_groups(&ListGroupsRequest::default());
@@ -236,12 +239,18 @@ mod tests {
                         }
                     }
                 }
-                _ => continue,
+                _ => match GroupRecord::decode(key_type, key_body, value.as_ref()).unwrap() {
+                    Some(record) => {
+                        eprintln!("{record:?}");
+                        record.encode()
+                    }
+                    None => continue,
+                },
             };
             let record = record.unwrap();
             assert_eq!((record.key, record.value), (key, value));
             written += 1;
         }
-        assert_eq!(written, 16);
+        assert_eq!(written, 25);
     }
 }

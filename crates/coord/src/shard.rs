@@ -34,13 +34,16 @@ use taccola_wire::messages::{
 use crate::GroupConfig;
 use crate::classic::{Group, MEMBER_ID_PREFIX_MAX, State, bytes_of_member, join_error, sync_error};
 use crate::cluster_image::{ClusterImage, TopicChanges};
+use crate::consumer::ConsumerGroup;
 use crate::coordinator_shard::CoordinatorShard;
 use crate::effects::{AppendId, Effects, GroupAction, Reply, RequestContext, RequestToken, Response, TimerKey};
 use crate::group::GroupKind;
+use crate::modern::topics::TopicHashes;
 use crate::offsets::Offsets;
 use crate::outbox::{Change, Done, GroupRef, Outbox};
 use crate::records;
 use crate::replay::{ReplayError, Replayed};
+use crate::share::ShareGroup;
 
 /// From this version on LeaveGroup names several members, and each has an error of its own.
 const LEAVE_BATCH_FROM: i16 = 3;
@@ -52,9 +55,13 @@ pub struct GroupShard {
     pub(crate) config: GroupConfig,
     pub(crate) image: Arc<dyn ClusterImage>,
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
+    pub(crate) share: BTreeMap<Arc<str>, ShareGroup>,
+    pub(crate) consumer: BTreeMap<Arc<str>, ConsumerGroup>,
     /// Groups of the kinds that are not served yet, as the log tells of them: they are left alone.
     pub(crate) foreign: BTreeMap<Arc<str>, GroupKind>,
     pub(crate) offsets: Offsets,
+    /// What groups compute of the image's topics.
+    pub(crate) topic_hashes: TopicHashes,
     pub(crate) pending: BTreeMap<AppendId, Pending>,
     /// The last append with records of a modern group, as long as it is not committed.
     pub(crate) modern_appends: BTreeMap<Arc<str>, AppendId>,
@@ -97,8 +104,11 @@ impl GroupShard {
             config,
             image,
             groups: BTreeMap::new(),
+            share: BTreeMap::new(),
+            consumer: BTreeMap::new(),
             foreign: BTreeMap::new(),
             offsets: Offsets::default(),
+            topic_hashes: TopicHashes::default(),
             pending: BTreeMap::new(),
             modern_appends: BTreeMap::new(),
             next_append: 0,
@@ -389,7 +399,11 @@ impl GroupShard {
             Change::EndTransaction { producer_id, commit } => self.replay_end_transaction(producer_id, commit),
             Change::OffsetTombstone { group, topic, partition } => self.offsets.remove(&group, &topic, partition),
             // Applied when it was appended.
-            Change::Group | Change::ClassicGone { .. } | Change::ClassicBack(_) | Change::Consumer(_) => {}
+            Change::Group
+            | Change::ClassicGone { .. }
+            | Change::ClassicBack(_)
+            | Change::Consumer(_)
+            | Change::Share(_) => {}
         }
     }
 
