@@ -9,9 +9,11 @@ use taccola_wire::messages::delete_groups_response::DeletableGroupResult;
 use taccola_wire::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use taccola_wire::messages::{
     ConsumerGroupHeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    SyncGroupResponse,
-    TxnOffsetCommitResponse,
+    SyncGroupResponse, TxnOffsetCommitResponse,
 };
+
+use crate::share::ShareReply;
+use crate::streams::StreamsHeartbeat;
 
 /// The caller's name for a request whose reply may have to wait. Unique among the requests that a shard has not
 /// answered yet; each is answered exactly once, by [`Reply::Now`] or by one [`Released`].
@@ -114,6 +116,8 @@ pub enum Response {
     /// The share of one shard in a DeleteGroups.
     DeleteGroups(Vec<DeletableGroupResult>),
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
+    Streams(Box<StreamsHeartbeat>),
+    Share(ShareReply),
 }
 
 impl Response {
@@ -153,6 +157,8 @@ impl Response {
                 results.iter_mut().for_each(|r| r.error_code = code);
                 Response::DeleteGroups(results)
             }
+            Response::Share(reply) => Response::Share(reply.into_failure(error)),
+            Response::Streams(_) => Response::Streams(Box::new(StreamsHeartbeat::refused(error, None))),
             Response::ConsumerGroupHeartbeat(_) => Response::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse {
                 error_code: code,
                 ..Default::default()

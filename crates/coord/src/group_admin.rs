@@ -162,6 +162,8 @@ impl GroupShard {
             Change::ClassicGone { group } => Some(group.clone()),
             Change::ClassicBack(group) => Some(group.id.clone()),
             Change::Consumer(record) => Some(record.group().clone()),
+            Change::Streams(record) => Some(record.group.clone()),
+            Change::Share(record) => Some(record.group().clone()),
         });
         let changed = changed.chain(self.modern_appends.keys().cloned());
         changed.chain(self.pending.values().flat_map(Pending::groups)).collect()

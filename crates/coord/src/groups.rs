@@ -17,6 +17,7 @@ impl Change {
     pub(crate) fn modern_group(&self) -> Option<&Arc<str>> {
         match self {
             Change::Consumer(record) => Some(record.group()),
+            Change::Streams(record) => Some(&record.group),
             Change::Share(record) => Some(record.group()),
             Change::Offset { .. }
             | Change::OffsetTombstone { .. }
@@ -37,13 +38,19 @@ impl GroupShard {
     /// The group, whatever its kind; `None` for groups of kinds that are not served yet.
     pub(crate) fn any_group(&self, id: &str) -> Option<&dyn AnyGroup> {
         let classic = self.groups.get(id).map(|group| group as &dyn AnyGroup);
-        classic.or_else(|| self.consumer.get(id).map(|group| group as &dyn AnyGroup))
+        classic
+            .or_else(|| self.consumer.get(id).map(|group| group as &dyn AnyGroup))
+            .or_else(|| self.streams.groups.get(id).map(|group| group as &dyn AnyGroup))
+            .or_else(|| self.share.get(id).map(|group| group as &dyn AnyGroup))
     }
 
     /// All groups of the kinds that are served, each kind by id.
     pub(crate) fn all_groups(&self) -> impl Iterator<Item = (&Arc<str>, &dyn AnyGroup)> {
         let classic = self.groups.iter().map(|(id, group)| (id, group as &dyn AnyGroup));
-        classic.chain(self.consumer.iter().map(|(id, group)| (id, group as &dyn AnyGroup)))
+        classic
+            .chain(self.consumer.iter().map(|(id, group)| (id, group as &dyn AnyGroup)))
+            .chain(self.share.iter().map(|(id, group)| (id, group as &dyn AnyGroup)))
+            .chain(self.streams.groups.iter().map(|(id, group)| (id, group as &dyn AnyGroup)))
     }
 
     /// Whether a member of this kind may join the group. An empty classic group makes room: the tombstone of one that
@@ -122,6 +129,8 @@ impl GroupShard {
     fn apply_modern(&mut self, now_ms: i64, change: Change) {
         match change {
             Change::Consumer(record) => self.apply_consumer(&record),
+            Change::Streams(record) => self.apply_streams(record),
+            Change::Share(record) => self.apply_share(now_ms, record),
             Change::ClassicGone { group } => {
                 self.groups.remove(&group);
             }
@@ -144,15 +153,19 @@ impl GroupShard {
     /// The log is replayed: sessions of modern members begin.
     pub(crate) fn modern_loaded(&mut self, now_ms: i64, out: &mut Outbox) {
         self.consumers_loaded(now_ms, out);
+        self.streams_loaded(now_ms, out);
+        self.share_loaded(now_ms, out);
     }
 
     /// The cluster's metadata changed; `self.image` is the new one already.
-    pub(crate) fn modern_image(&mut self, _now_ms: i64, changes: &TopicChanges, _out: &mut Outbox) {
+    pub(crate) fn modern_image(&mut self, _now_ms: i64, changes: &TopicChanges, out: &mut Outbox) {
         if changes.changed.is_empty() && changes.deleted.is_empty() {
             self.topic_hashes.forget_all();
         }
         self.topic_hashes.forget(changes);
         self.consumers_see(changes);
+        self.streams.topics_changed(changes);
+        self.share_image(changes, out);
     }
 
     /// A timer of a modern group fired.
@@ -165,7 +178,8 @@ impl GroupShard {
         };
         match self.kind_of(group) {
             Some(GroupKind::Consumer) => self.consumer_timer_fired(now_ms, key, out),
-            None | Some(GroupKind::Classic | GroupKind::Share | GroupKind::Streams) => {}
+            Some(GroupKind::Share) => self.share_timer_fired(now_ms, key, out),
+            None | Some(GroupKind::Classic | GroupKind::Streams) => self.streams_timer_fired(now_ms, key, out),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::classic::Group;
 use crate::consumer;
 use crate::effects::{BatchKind, CoordinatorRecord, GroupAction, Released, RequestToken, Response, TimerKey, TimerOp};
 use crate::offsets::OffsetAndMetadata;
+use crate::streams;
 
 /// What one record changes. Offsets change once it is committed, modern groups as soon as it is in the log. Classic
 /// groups run ahead of the log and change by [`Done`].
@@ -43,6 +44,8 @@ pub(crate) enum Change {
     /// This classic group takes the place of a modern one.
     ClassicBack(Box<Group>),
     Consumer(consumer::GroupRecord),
+    Streams(streams::GroupRecord),
+    Share(crate::share::GroupRecord),
 }
 
 /// What waits for the fate of the records of one append.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use taccola_wire::codec::{DecodeError, Message, Reader};
 use taccola_wire::messages::{
     GroupMetadataKey, GroupMetadataValue, LegacyOffsetCommitKey, OffsetCommitKey, OffsetCommitValue,
-    StreamsGroupMetadataKey,
 };
 
 use crate::classic::Group;
@@ -15,6 +14,7 @@ use crate::consumer::GroupRecord;
 use crate::group::GroupKind;
 use crate::offsets::OffsetAndMetadata;
 use crate::shard::GroupShard;
+use crate::streams;
 use crate::share;
 
 /// What became of a record.
@@ -71,9 +71,10 @@ impl GroupShard {
                     self.apply_share(0, record);
                 }
             }
-            StreamsGroupMetadataKey::API_KEY => {
-                let key: StreamsGroupMetadataKey = decode_key(key_type, body)?;
-                self.replay_foreign(&key.group_id, GroupKind::Streams, value.is_some());
+            streams::KEY_TYPE_FIRST..=streams::KEY_TYPE_LAST => {
+                if let Some(record) = streams::decode(key_type, body, value)? {
+                    self.apply_streams(record);
+                }
             }
             _ => match GroupRecord::decode(key_type, body, value)? {
                 Some(record) => self.apply_consumer(&record),

@@ -44,6 +44,7 @@ use crate::outbox::{Change, Done, GroupRef, Outbox};
 use crate::records;
 use crate::replay::{ReplayError, Replayed};
 use crate::share::ShareGroup;
+use crate::streams::Streams;
 
 /// From this version on LeaveGroup names several members, and each has an error of its own.
 const LEAVE_BATCH_FROM: i16 = 3;
@@ -57,6 +58,7 @@ pub struct GroupShard {
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
     pub(crate) share: BTreeMap<Arc<str>, ShareGroup>,
     pub(crate) consumer: BTreeMap<Arc<str>, ConsumerGroup>,
+    pub(crate) streams: Streams,
     /// Groups of the kinds that are not served yet, as the log tells of them: they are left alone.
     pub(crate) foreign: BTreeMap<Arc<str>, GroupKind>,
     pub(crate) offsets: Offsets,
@@ -106,6 +108,7 @@ impl GroupShard {
             groups: BTreeMap::new(),
             share: BTreeMap::new(),
             consumer: BTreeMap::new(),
+            streams: Streams::default(),
             foreign: BTreeMap::new(),
             offsets: Offsets::default(),
             topic_hashes: TopicHashes::default(),
@@ -403,6 +406,7 @@ impl GroupShard {
             | Change::ClassicGone { .. }
             | Change::ClassicBack(_)
             | Change::Consumer(_)
+            | Change::Streams(_)
             | Change::Share(_) => {}
         }
     }
