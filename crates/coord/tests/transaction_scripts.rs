@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod transaction_image;
 mod transaction_script;
 
 use std::path::PathBuf;

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use taccola_base::Uuid;
-use taccola_base::config::ConfigMap;
-use taccola_coord::cluster_image::{ClusterImage, TopicInfo};
+use taccola_coord::cluster_image::ClusterImage;
 use taccola_coord::transaction::{
     Markers, NeedsProducerId, TransactionAction, TransactionConfig, TransactionEffects, TransactionFilter,
     TransactionResponse, TransactionShard, TransactionTimerKey,
@@ -18,40 +16,7 @@ use taccola_wire::messages::{ListTransactionsResponse, TransactionLogKey, Transa
 
 use super::requests::{Producer, producer, topic_partition, version};
 use super::{Args, duration_ms, print, requests};
-
-/// A cluster of which only `transaction.version` is known.
-#[derive(Debug)]
-struct Image(i16);
-
-impl ClusterImage for Image {
-    fn topic_by_name(&self, _name: &str) -> Option<TopicInfo> {
-        None
-    }
-
-    fn topic_by_id(&self, _id: Uuid) -> Option<TopicInfo> {
-        None
-    }
-
-    fn topics(&self) -> Box<dyn Iterator<Item = TopicInfo> + '_> {
-        Box::new(std::iter::empty())
-    }
-
-    fn racks(&self, _topic_id: Uuid, _partition: i32) -> Vec<Arc<str>> {
-        Vec::new()
-    }
-
-    fn feature_level(&self, feature: &str) -> i16 {
-        if feature == "transaction.version" { self.0 } else { 0 }
-    }
-
-    fn group_config(&self, _group_id: &str) -> Option<Arc<ConfigMap>> {
-        None
-    }
-
-    fn version(&self) -> i64 {
-        0
-    }
-}
+use crate::transaction_image::Image;
 
 /// The first producer id that is given out.
 const FIRST_PRODUCER_ID: i64 = 1000;
