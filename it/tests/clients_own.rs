@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taccola_base::TopicPartition;
-use taccola_client::admin::{CommittedOffset, NewTopic, OffsetSpec};
+use taccola_client::admin::{CommittedOffset, ConfigOp, ConfigResource, NewTopic, OffsetSpec, ResourceType};
 use taccola_client::{
-    Admin, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer,
-    GroupMetadata, GroupProtocol, IsolationLevel, ProducerConfig, ProducerRecord, StartOffset, TransactionConfig,
-    TransactionalProducer,
+    AckMode, AckType, Admin, Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig,
+    GroupConsumer, GroupMetadata, GroupProtocol, IsolationLevel, ProducerConfig, ProducerRecord, ShareConfig,
+    ShareConsumer, ShareRecord, StartOffset, TransactionConfig, TransactionalProducer,
 };
 use taccola_it::{Broker, WITHIN, binary, clients};
 use taccola_wire::api::ApiKey;
@@ -268,7 +268,8 @@ fn offsets_count_when_their_transaction_commits() {
                 true => producer.commit().await.expect("committed"),
                 false => producer.abort().await.expect("aborted"),
             }
-            let committed = admin.group_offsets(&group, None).await.expect("offsets");
+            let committed = admin.group_offsets(&group, Some(std::slice::from_ref(&partition))).await;
+            let committed = committed.expect("offsets");
             let expected = (at >= 5).then(|| offset(5));
             assert_eq!(committed.get(&partition), expected.as_ref(), "after {at}");
         }
@@ -459,7 +460,434 @@ fn offsets_of_a_member_go_along_with_a_transaction() {
         producer.send_offsets(&offsets, &member.group_metadata()).await.expect("taken along");
         producer.commit().await.expect("committed");
         assert_eq!(read(&client, &to, IsolationLevel::ReadCommitted).await, ["a", "b"]);
-        let committed = Admin::new(client.clone()).group_offsets(&group, None).await.expect("offsets");
+        let asked = [TopicPartition::new(from.as_str(), 0)];
+        let committed = Admin::new(client.clone()).group_offsets(&group, Some(&asked)).await.expect("offsets");
         assert_eq!(committed.values().map(|c| c.offset).collect::<Vec<_>>(), [2]);
     });
+}
+
+// ---- share groups ----------------------------------------------------------------------------------------------------
+
+const SHARE_GROUPS: [ApiKey; 3] = [ApiKey::ShareGroupHeartbeat, ApiKey::ShareFetch, ApiKey::ShareAcknowledge];
+
+/// A share group that starts where the topic starts.
+async fn share_group(client: &Client) -> String {
+    let group = fresh("share");
+    let resource = ConfigResource { kind: ResourceType::Group, name: group.clone() };
+    let earliest = [("share.auto.offset.reset".to_owned(), ConfigOp::Set("earliest".to_owned()))];
+    Admin::new(client.clone()).alter_configs(&resource, &earliest, false).await.expect("configured");
+    group
+}
+
+fn share(client: &Client, group: &str, topic: &str, mode: AckMode) -> ShareConsumer {
+    let config = ShareConfig { mode, ..ShareConfig::new(group, [topic.to_owned()]) };
+    ShareConsumer::new(client.clone(), config)
+}
+
+/// Polls until so many records came.
+async fn acquire(consumer: &mut ShareConsumer, count: usize) -> Vec<ShareRecord> {
+    let (mut found, until) = (Vec::new(), Instant::now() + WITHIN);
+    while found.len() < count {
+        assert!(Instant::now() < until, "waited for {count} records, got {found:?}");
+        found.extend(consumer.poll(Duration::from_millis(200)).await.expect("polled"));
+    }
+    found
+}
+
+fn delivered(records: &[ShareRecord]) -> Vec<(String, i16)> {
+    records.iter().map(|r| (values(std::slice::from_ref(&r.record)).remove(0), r.delivery_count)).collect()
+}
+
+fn all_ok(outcomes: std::collections::BTreeMap<TopicPartition, Result<(), Error>>) -> usize {
+    let count = outcomes.len();
+    outcomes.into_iter().for_each(|(partition, outcome)| outcome.unwrap_or_else(|e| panic!("{partition}: {e}")));
+    count
+}
+
+#[test]
+fn records_are_accepted_released_and_rejected_one_by_one() {
+    with_broker("records_are_accepted_released_and_rejected_one_by_one", &SHARE_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "queue", 1).await;
+        let group = share_group(&client).await;
+        produce(&client, &topic, 0, &["accept", "release", "reject", "release"]).await;
+        let mut consumer = share(&client, &group, &topic, AckMode::Explicit);
+        let records = acquire(&mut consumer, 4).await;
+        assert!(consumer.acquisition_lock_timeout().is_some());
+        assert!(consumer.poll(Duration::ZERO).await.is_err(), "not everything is decided");
+        for record in &records {
+            let decision = match values(std::slice::from_ref(&record.record))[0].as_str() {
+                "accept" => AckType::Accept,
+                "release" => AckType::Release,
+                _ => AckType::Reject,
+            };
+            consumer.acknowledge(record, decision).expect("held");
+        }
+        assert_eq!(all_ok(consumer.commit().await.expect("committed")), 1);
+        assert!(consumer.acknowledge(&records[0], AckType::Accept).is_err(), "no longer held");
+        let again = acquire(&mut consumer, 2).await;
+        assert_eq!(delivered(&again), [("release".to_owned(), 2), ("release".to_owned(), 2)]);
+        for record in &again {
+            consumer.acknowledge(record, AckType::Accept).expect("held");
+        }
+        assert!(consumer.poll(Duration::from_millis(700)).await.expect("polled").is_empty(), "sent along with a fetch");
+        assert!(consumer.take_failures().is_empty());
+        consumer.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn a_renewed_record_stays_until_it_is_decided_on() {
+    with_broker("a_renewed_record_stays_until_it_is_decided_on", &SHARE_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "renew", 1).await;
+        let group = share_group(&client).await;
+        produce(&client, &topic, 0, &["slow", "fast"]).await;
+        let mut consumer = share(&client, &group, &topic, AckMode::Explicit);
+        let records = acquire(&mut consumer, 2).await;
+        consumer.acknowledge(&records[0], AckType::Renew).expect("held");
+        consumer.acknowledge(&records[1], AckType::Accept).expect("held");
+        produce(&client, &topic, 0, &["next"]).await;
+        let next = acquire(&mut consumer, 1).await;
+        assert_eq!(delivered(&next), [("next".to_owned(), 1)]);
+        assert_eq!(consumer.undecided(), 2);
+        consumer.acknowledge(&records[0], AckType::Accept).expect("still held");
+        consumer.acknowledge(&next[0], AckType::Accept).expect("held");
+        assert_eq!(all_ok(consumer.commit().await.expect("committed")), 1);
+        consumer.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn members_share_a_partition_and_what_one_leaves_behind_comes_again() {
+    with_broker("members_share_a_partition", &SHARE_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "shared", 1).await;
+        let group = share_group(&client).await;
+        produce(&client, &topic, 0, &["a", "b"]).await;
+        let mut first = share(&client, &group, &topic, AckMode::Explicit);
+        let records = acquire(&mut first, 2).await;
+        let mut second = share(&target.client(), &group, &topic, AckMode::Implicit);
+        let until = Instant::now() + WITHIN;
+        while second.assigned().count() == 0 {
+            assert!(Instant::now() < until, "nothing is assigned");
+            assert!(second.poll(Duration::from_millis(100)).await.expect("polled").is_empty(), "held by the first");
+        }
+        let description = Admin::new(client.clone()).describe_group(&group).await.expect("described");
+        assert_eq!((description.kind.as_str(), description.members.len()), ("share", 2));
+        first.acknowledge(&records[0], AckType::Accept).expect("held");
+        // Closing gives back what is undecided.
+        all_ok(first.close().await.expect("closed"));
+        let rest = acquire(&mut second, 1).await;
+        assert_eq!(delivered(&rest), [("b".to_owned(), 2)]);
+        // Accepted by closing.
+        assert_eq!(all_ok(second.close().await.expect("closed")), 1);
+        let admin = Admin::new(client.clone());
+        let until = Instant::now() + WITHIN;
+        loop {
+            // Kafka moves the start only with the next write, and counts what was delivered before it out of the lag.
+            let offsets = admin.share_group_offsets(&group, None).await.expect("offsets");
+            let partition = offsets.get(&TopicPartition::new(topic.as_str(), 0)).expect("the partition is known");
+            match (partition.start_offset, partition.lag) {
+                (Some(1 | 2), Some(0)) => break,
+                other => assert!(Instant::now() < until, "start and lag are {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+}
+
+#[test]
+fn aborted_records_are_gaps_that_nobody_has_to_decide_on() {
+    let needs = [SHARE_GROUPS.as_slice(), &TRANSACTIONS].concat();
+    with_broker("aborted_records_are_gaps", &needs, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "gaps", 1).await;
+        let group = share_group(&client).await;
+        let resource = ConfigResource { kind: ResourceType::Group, name: group.clone() };
+        let committed = [("share.isolation.level".to_owned(), ConfigOp::Set("read_committed".to_owned()))];
+        Admin::new(client.clone()).alter_configs(&resource, &committed, false).await.expect("configured");
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        for round in 0..3 {
+            producer.begin().await.expect("begun");
+            producer.send(record(&topic, 0, &format!("{round}"))).await.expect("queued").await.expect("delivered");
+            match round {
+                1 => producer.abort().await.expect("aborted"),
+                _ => producer.commit().await.expect("committed"),
+            }
+        }
+        let mut consumer = share(&client, &group, &topic, AckMode::Implicit);
+        let records = acquire(&mut consumer, 2).await;
+        assert_eq!(delivered(&records), [("0".to_owned(), 1), ("2".to_owned(), 1)]);
+        all_ok(consumer.close().await.expect("closed"));
+    });
+}
+
+// ---- the command line ------------------------------------------------------------------------------------------------
+
+/// Exit code, standard output and standard error.
+fn outcome(mut command: Command) -> (i32, String, String) {
+    let output = command.stdin(std::process::Stdio::null()).output().expect("the command runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+#[track_caller]
+fn printed(command: Command) -> String {
+    let shown = format!("{command:?}");
+    let (code, out, err) = outcome(command);
+    assert_eq!(code, 0, "{shown}\n{out}\n{err}");
+    out
+}
+
+#[track_caller]
+fn json(command: Command) -> serde_json::Value {
+    let out = printed(command);
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+#[test]
+fn commands_for_transactions() {
+    let needs = [
+        TRANSACTIONS.as_slice(),
+        &[ApiKey::ListTransactions, ApiKey::DescribeTransactions, ApiKey::DescribeProducers, ApiKey::WriteTxnMarkers],
+    ];
+    with_broker("commands_for_transactions", &needs.concat(), async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "cli-txn", 1).await;
+        let (id, open_id) = (fresh("id"), fresh("id"));
+        let produce = target.taccola(&format!("produce {topic} --transactional-id {id}"));
+        taccola_it::run_with_input(&mut { produce }, "a\nb\n");
+        let mut zombie = transactional(&client, &open_id);
+        zombie.init().await.expect("initialized");
+        zombie.begin().await.expect("begun");
+        let start = zombie.send(record(&topic, 0, "c")).await.expect("queued").await.expect("delivered").offset;
+
+        let consume = |isolation: &str| printed(target.taccola(&format!("consume {topic} -e --isolation {isolation}")));
+        assert_eq!(consume("read_committed"), "a\nb\n");
+        assert_eq!(consume("read_uncommitted"), "a\nb\nc\n");
+
+        let listed = json(target.taccola(&format!("txn list --pattern {open_id} -o json")));
+        assert_eq!(
+            (listed[0]["transactional_id"].as_str(), listed[0]["state"].as_str()),
+            (Some(&*open_id), Some("Ongoing"))
+        );
+        assert_eq!(listed.as_array().map(Vec::len), Some(1));
+        let empty = json(target.taccola(&format!("txn list --pattern {open_id} --state Empty -o json")));
+        assert_eq!(empty, serde_json::json!([]));
+        let described = json(target.taccola(&format!("txn describe {open_id} -o json")));
+        assert_eq!(described[0]["partitions"], serde_json::json!([format!("{topic}-0")]));
+        assert!(described[0]["open_ms"].is_number());
+
+        let (code, _, why) = outcome(target.taccola(&format!("txn abort --topic {topic} --partition 0")));
+        assert_eq!(code, 2);
+        assert!(why.contains(&format!("open ones begin at {start} ")), "{why}");
+        let (code, _, why) =
+            outcome(target.taccola(&format!("txn abort --topic {topic} --partition 0 --start-offset 999")));
+        assert_eq!(code, 3, "{why}");
+        printed(target.taccola(&format!("txn abort {open_id}")));
+        assert!(matches!(zombie.commit().await, Err(Error::Fenced { .. })));
+        assert_eq!(consume("read_committed"), "a\nb\n");
+        produce_after(&client, &topic).await;
+        assert_eq!(consume("read_committed"), "a\nb\nd\n", "nothing holds readers up");
+
+        for command in ["txn describe nobody-has-this", "txn abort nobody-has-this"] {
+            let (code, _, why) = outcome(target.taccola(command));
+            assert_eq!(code, 3, "{why}");
+            assert!(why.contains("taccola txn list"), "{why}");
+        }
+        let (code, _, why) = outcome(target.taccola("txn list --state Nonsense"));
+        assert_eq!(code, 1, "{why}");
+    });
+}
+
+async fn produce_after(client: &Client, topic: &str) {
+    produce(client, topic, 0, &["d"]).await;
+}
+
+#[test]
+fn a_hanging_transaction_is_aborted_on_its_partition() {
+    let needs = [TRANSACTIONS.as_slice(), &[ApiKey::DescribeProducers, ApiKey::WriteTxnMarkers]].concat();
+    with_broker("a_hanging_transaction_is_aborted_on_its_partition", &needs, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "hanging", 1).await;
+        let mut producer = transactional(&client, &fresh("id"));
+        producer.init().await.expect("initialized");
+        producer.begin().await.expect("begun");
+        producer.send(record(&topic, 0, "hangs")).await.expect("queued").await.expect("delivered");
+        produce(&client, &topic, 0, &["behind"]).await;
+        assert!(read(&client, &topic, IsolationLevel::ReadCommitted).await.is_empty());
+        let aborted =
+            json(target.taccola(&format!("txn abort --topic {topic} --partition 0 --start-offset 0 -o json")));
+        assert_eq!(aborted["producer_id"], producer.identity().0);
+        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["behind"]);
+    });
+}
+
+#[test]
+fn commands_for_share_groups() {
+    let needs = [
+        SHARE_GROUPS.as_slice(),
+        &[ApiKey::DescribeShareGroupOffsets, ApiKey::AlterShareGroupOffsets, ApiKey::ShareGroupDescribe],
+    ];
+    with_broker("commands_for_share_groups", &needs.concat(), async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "cli-share", 1).await;
+        let group = share_group(&client).await;
+        produce(&client, &topic, 0, &["a", "b", "c"]).await;
+        let consume = |more: &str| printed(target.taccola(&format!("consume {topic} --share -g {group} {more}")));
+        assert_eq!(consume("-n 1"), "a\n");
+        assert_eq!(consume("-n 2 --ack release"), "b\nc\n", "what was not printed came back");
+        assert_eq!(consume("-e"), "b\nc\n", "so did what was released");
+
+        let listed = json(target.taccola("group list --type share -o json"));
+        let ours = listed.as_array().expect("a list").iter().find(|g| g["group"] == *group).expect("listed");
+        assert_eq!((ours["type"].as_str(), ours["state"].as_str()), (Some("share"), Some("Empty")));
+        let (code, _, _) = outcome(target.taccola(&format!("group describe {group}")));
+        assert_eq!(code, 0);
+        let described = json(target.taccola(&format!("group describe {group} -o json")));
+        assert_eq!((described[0]["type"].as_str(), described[0]["total_lag"].as_i64()), (Some("share"), Some(0)));
+
+        let reset = json(target.taccola(&format!("group reset {group} --to-offset 1 --execute -o json")));
+        assert_eq!(reset[0]["new_offset"], 1);
+        let described = json(target.taccola(&format!("group describe {group} -o json")));
+        assert_eq!(described[0]["partitions"][0]["start_offset"], 1);
+        assert_eq!(described[0]["total_lag"], 2);
+        assert_eq!(consume("-n 2"), "b\nc\n");
+        printed(target.taccola(&format!("group delete {group}")));
+        let (code, _, why) = outcome(target.taccola(&format!("group describe {group}")));
+        assert_eq!(code, 3, "{why}");
+    });
+}
+
+#[test]
+fn commands_for_consumer_groups() {
+    with_broker("commands_for_consumer_groups", &[ApiKey::ConsumerGroupDescribe], async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "cli-consumer", 2).await;
+        let group = fresh("group");
+        produce(&client, &topic, 1, &["a", "b"]).await;
+        let consume = |more: &str| target.taccola(&format!("consume -g {group} --group-protocol consumer {more}"));
+        assert_eq!(printed(consume(&format!("{topic} -n 1"))), "a\n");
+        assert_eq!(printed(consume(&format!("{topic}.* -r -e"))), "b\n");
+        let (code, _, why) = outcome(target.taccola(&format!("consume {topic}.* -r -g {group}")));
+        assert_eq!(code, 2, "{why}");
+        let mut member = join(&client, group_config(&group, &[&topic]));
+        poll_until("its partitions", &mut [&mut member], |members, _| owned(members) == [2]).await;
+        let described = json(target.taccola(&format!("group describe {group} -o json")));
+        let (of_group, of_member) = (&described[0], &described[0]["members"][0]);
+        assert_eq!((of_group["type"].as_str(), of_group["total_lag"].as_i64()), (Some("consumer"), Some(0)));
+        assert_eq!(of_member["member_id"], member.group_metadata().member_id);
+        assert_eq!(of_member["assignment"], serde_json::json!([format!("{topic}-0"), format!("{topic}-1")]));
+        assert_eq!(of_member["assignment"], of_member["target_assignment"]);
+        let (code, _, why) = outcome(target.taccola(&format!("group reset {group} --to-earliest --execute")));
+        assert_eq!(code, 1);
+        assert!(why.contains("stop its consumers"), "{why}");
+        member.close().await.expect("closed");
+        printed(target.taccola(&format!("group reset {group} --to-earliest --execute")));
+        assert_eq!(printed(consume(&format!("{topic} -n 2"))), "a\nb\n");
+        printed(target.taccola(&format!("group delete {group}")));
+    });
+}
+
+#[test]
+fn commands_for_streams_groups() {
+    let needs = [ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe];
+    with_broker("commands_for_streams_groups", &needs, async |target| {
+        use taccola_wire::messages::StreamsGroupHeartbeatRequest;
+        use taccola_wire::messages::streams_group_heartbeat_request::{Subtopology, Topology};
+
+        let client = target.client();
+        let topic = new_topic(&client, "cli-streams", 2).await;
+        let group = fresh("streams");
+        let subtopology =
+            Subtopology { subtopology_id: "0".to_owned(), source_topics: vec![topic.clone()], ..Default::default() };
+        let mut beat = StreamsGroupHeartbeatRequest {
+            group_id: group.clone(),
+            member_id: "m".to_owned(),
+            rebalance_timeout_ms: 30_000,
+            topology: Some(Topology { epoch: 0, subtopologies: vec![subtopology] }),
+            active_tasks: Some(Vec::new()),
+            standby_tasks: Some(Vec::new()),
+            warmup_tasks: Some(Vec::new()),
+            process_id: Some("p".to_owned()),
+            client_tags: Some(Vec::new()),
+            ..Default::default()
+        };
+        let until = Instant::now() + WITHIN;
+        let described = loop {
+            let api = client.coordinator(&group, taccola_client::cluster::Lane::General).await;
+            if let Ok(api) = api {
+                let answer = client.request(&api, &beat, 0).await.expect("an answer");
+                let code = ErrorCode::from_code(answer.error_code);
+                assert!(code.is_ok() || code.retriable(), "{answer:?}");
+                if code.is_ok() {
+                    beat = StreamsGroupHeartbeatRequest {
+                        group_id: group.clone(),
+                        member_id: "m".to_owned(),
+                        member_epoch: answer.member_epoch,
+                        rebalance_timeout_ms: -1,
+                        ..Default::default()
+                    };
+                    let described = json(target.taccola(&format!("group describe {group} -o json")));
+                    if described[0]["members"][0]["tasks"] == serde_json::json!(["0_0", "0_1"]) {
+                        break described;
+                    }
+                }
+            }
+            assert!(Instant::now() < until, "no tasks");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(described[0]["type"], "streams");
+        assert_eq!(described[0]["topology"]["subtopologies"][0]["sources"], serde_json::json!([topic]));
+        assert!(printed(target.taccola(&format!("group describe {group}"))).contains("0_0 0_1"));
+        let listed = json(target.taccola("group list --type streams -o json"));
+        assert!(listed.as_array().expect("a list").iter().any(|g| g["group"] == *group));
+    });
+}
+
+#[test]
+fn commands_for_features() {
+    with_broker("commands_for_features", &[ApiKey::UpdateFeatures], async |target| {
+        let described = json(target.taccola("features -o json"));
+        assert!(described["epoch"].is_number());
+        let feature = |name: &str| {
+            let features = described["features"].as_array().expect("a list");
+            features.iter().find(|f| f["feature"] == name).cloned().unwrap_or_else(|| panic!("no {name}: {described}"))
+        };
+        let metadata = feature("metadata.version");
+        assert!(metadata["finalized"].as_i64() > Some(0), "{metadata}");
+        let same = format!("features upgrade --feature metadata.version={} --dry-run -o json", metadata["finalized"]);
+        assert_eq!(json(target.taccola(&same))[0]["status"], "valid");
+        for refused in [
+            "features upgrade --feature metadata.version=32000 --dry-run",
+            "features upgrade --feature no.such.feature=1 --dry-run",
+            "features downgrade --feature metadata.version=1 --dry-run",
+            "features disable --feature metadata.version --dry-run",
+        ] {
+            let (code, _, why) = outcome(target.taccola(refused));
+            assert_eq!(code, 1, "{refused}: {why}");
+            assert!(why.starts_with("error: feature"), "{refused}: {why}");
+        }
+    });
+}
+
+#[test]
+fn a_start_that_fails_says_what_to_do() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let serve = |arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("serve").args(arguments).current_dir(dir.path());
+        outcome(command)
+    };
+    let (code, _, why) = serve(&["-c", "missing.properties"]);
+    assert_eq!(code, 2, "{why}");
+    assert!(why.contains("missing.properties") && why.contains("name a file that exists with -c"), "{why}");
+    std::fs::write(dir.path().join("file"), "x").expect("written");
+    let listeners = format!("listeners=PLAINTEXT://127.0.0.1:{}", taccola_it::free_port());
+    let (code, _, why) = serve(&["--override", "log.dirs=file", "--override", &listeners]);
+    assert_eq!(code, 1, "{why}");
+    assert!(why.contains("it is a file: set log.dirs to a directory"), "{why}");
+    assert_eq!(std::fs::read(dir.path().join("file")).expect("still there"), b"x");
 }

@@ -1,10 +1,12 @@
 //! `taccola` and `taccola serve`: from settings to a running broker, and what is said when it is ready.
 
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use taccola_base::config::{AcksDurability, ServerConfig, Settings};
+use taccola_base::config::{AcksDurability, ServerConfig, Settings, SettingsError};
+use taccola_broker::startup::StartError;
 
 use crate::cli::{LogFormat, ServeArgs};
 use crate::exit::{CliError, CliResult, Exit};
@@ -30,7 +32,7 @@ pub(crate) fn run(args: &ServeArgs) -> CliResult {
 /// File, environment and flags, over what a broker without a file starts from.
 pub(crate) fn settings(args: &ServeArgs) -> CliResult<Settings> {
     let settings = Settings::load(args.config.as_deref(), taccola_base::config::process_environment(), &args.overrides);
-    let mut settings = settings.map_err(|error| CliError::new(Exit::Usage, error.to_string()))?;
+    let mut settings = settings.map_err(not_read)?;
     if args.config.is_none() {
         for (key, value) in STANDALONE {
             let set = settings.contains(key) || (key == "log.dirs" && settings.contains("log.dir"));
@@ -59,14 +61,53 @@ fn serve(config: ServerConfig, settings: Settings, json: bool) -> CliResult {
         // Before anything is said: who reads the ready line may send a signal at once, and a signal that comes during the
         // start is a clean stop right after it.
         let stop = StopSignal::listen().map_err(|error| failed(format!("cannot wait for signals: {error}")))?;
-        let running =
-            taccola_broker::serve::start(config, settings).await.map_err(|error| failed(error.to_string()))?;
+        let running = taccola_broker::serve::start(config, settings).await.map_err(not_started)?;
         let addresses = running.listeners.iter().map(|(_, address)| address.to_string());
         let listeners = addresses.zip(protocols).collect();
         announce(&Started { node_id, listeners, durability, data, took: begun.elapsed() }, json)?;
         stop.received().await;
         running.stop().await.map_err(|error| failed(format!("the stop was not clean: {error}")))
     })
+}
+
+/// Settings that cannot be read, and what to do about it.
+fn not_read(error: SettingsError) -> CliError {
+    let hint = match &error {
+        SettingsError::Read { source, .. } => match source.kind() {
+            ErrorKind::NotFound => Some("name a file that exists with -c, or leave -c out to start with the defaults"),
+            ErrorKind::PermissionDenied => Some("let this user read it, or name another file with -c"),
+            ErrorKind::IsADirectory => Some("name the file in it with -c"),
+            _ => None,
+        },
+        _ => None,
+    };
+    let failure = CliError::new(Exit::Usage, error.to_string());
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// A broker that does not start, and what to do about it where its own sentence does not say.
+fn not_started(error: StartError) -> CliError {
+    let hint = match &error {
+        StartError::Io { path, .. } if path.is_file() => {
+            Some("it is a file: set log.dirs to a directory, or move the file away")
+        }
+        StartError::Io { source, .. } => match source.kind() {
+            ErrorKind::NotADirectory => Some("a part of the path is a file: set log.dirs to another directory"),
+            ErrorKind::PermissionDenied => Some("let this user write there, or set log.dirs to another directory"),
+            ErrorKind::ReadOnlyFilesystem => Some("set log.dirs to a directory that can be written"),
+            ErrorKind::StorageFull => Some("make room, or set log.dirs to a directory on another disk"),
+            _ => None,
+        },
+        _ => None,
+    };
+    let failure = CliError::failure(error.to_string());
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 /// SIGTERM and SIGINT, which end the process no more once this exists.

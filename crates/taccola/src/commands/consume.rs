@@ -88,7 +88,8 @@ struct ShareSource {
     decision: AckType,
     /// Of the last poll, in its order.
     records: Vec<ShareRecord>,
-    last_seen: Instant,
+    /// Since when nothing has come; `None` before there is a partition that something could come from.
+    quiet_since: Option<Instant>,
 }
 
 impl ShareSource {
@@ -100,7 +101,7 @@ impl ShareSource {
             AckDecision::Reject => AckType::Reject,
         };
         let consumer = ShareConsumer::new(context.client.clone(), config);
-        Self { consumer, decision, records: Vec::new(), last_seen: Instant::now() }
+        Self { consumer, decision, records: Vec::new(), quiet_since: None }
     }
 
     async fn poll(&mut self) -> Result<Vec<ConsumerRecord>, Error> {
@@ -109,8 +110,10 @@ impl ShareSource {
             return Err(error);
         }
         self.records = self.consumer.poll(POLL).await?;
-        if !self.records.is_empty() {
-            self.last_seen = Instant::now();
+        if self.consumer.assigned().next().is_none() {
+            self.quiet_since = None;
+        } else if !self.records.is_empty() || self.quiet_since.is_none() {
+            self.quiet_since = Some(Instant::now());
         }
         Ok(self.records.iter().map(|found| found.record.clone()).collect())
     }
@@ -159,7 +162,7 @@ impl Source {
         match self {
             Source::Partitions(consumer) => consumer.at_end(),
             Source::Group(consumer) => consumer.at_end(),
-            Source::Share(source) => source.last_seen.elapsed() >= SHARE_QUIET && source.records.is_empty(),
+            Source::Share(source) => source.quiet_since.is_some_and(|since| since.elapsed() >= SHARE_QUIET),
         }
     }
 }

@@ -66,9 +66,10 @@ async fn describe(context: &Context, admin: &Admin, ids: Vec<String>, output: Ou
     first_failure(failures)
 }
 
-/// How long the transaction is open, in milliseconds.
+/// How long the transaction has been open, in milliseconds; `None` when it is over.
 fn open_ms(found: &TransactionDescription) -> Option<i64> {
-    found.start_ms.map(|start| timestamp::now_ms().saturating_sub(start).max(0))
+    let open = matches!(found.state.as_str(), "Ongoing" | "PrepareCommit" | "PrepareAbort" | "PrepareEpochFence");
+    found.start_ms.filter(|_| open).map(|start| timestamp::now_ms().saturating_sub(start).max(0))
 }
 
 fn names(found: &TransactionDescription) -> Vec<String> {
