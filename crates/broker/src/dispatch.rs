@@ -98,6 +98,18 @@ pub static TABLE: &[Row] = &[
     reply!(DescribeProducers, 0..=0, k061_describe_producers),
     reply!(ListConfigResources, 0..=1, k074_list_config_resources),
     reply!(DescribeTopicPartitions, 0..=0, k075_describe_topic_partitions),
+    reply!(ShareGroupHeartbeat, 1..=1, k076_share_group_heartbeat),
+    reply!(ShareGroupDescribe, 1..=1, k077_share_group_describe),
+    reply!(ShareFetch, 1..=2, k078_share_fetch),
+    reply!(ShareAcknowledge, 1..=2, k079_share_acknowledge),
+    reply!(InitializeShareGroupState, 0..=0, k083_initialize_share_group_state),
+    reply!(ReadShareGroupState, 0..=0, k084_read_share_group_state),
+    reply!(WriteShareGroupState, 0..=1, k085_write_share_group_state),
+    reply!(DeleteShareGroupState, 0..=0, k086_delete_share_group_state),
+    reply!(ReadShareGroupStateSummary, 0..=1, k087_read_share_group_state_summary),
+    reply!(DescribeShareGroupOffsets, 0..=1, k090_describe_share_group_offsets),
+    reply!(AlterShareGroupOffsets, 0..=0, k091_alter_share_group_offsets),
+    reply!(DeleteShareGroupOffsets, 0..=0, k092_delete_share_group_offsets),
 ];
 
 /// The row of a key, if it is served.

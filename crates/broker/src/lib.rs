@@ -18,6 +18,7 @@ pub mod random;
 pub mod runtime;
 pub mod serve;
 pub mod share_fetch;
+pub mod share_groups;
 pub mod share_state;
 pub mod startup;
 pub mod topic_config;

@@ -47,7 +47,7 @@ pub const KAFKA_FEATURES: &[FeatureRange] = &[
 
 /// The highest level of each feature that this broker implements. Absent: 0.
 pub const IMPLEMENTED: &[(&str, i16)] =
-    &[(METADATA_VERSION, METADATA_VERSION_MAX), (KRAFT_VERSION, 1), (ELR_VERSION, 1)];
+    &[(METADATA_VERSION, METADATA_VERSION_MAX), (KRAFT_VERSION, 1), (ELR_VERSION, 1), (SHARE_VERSION, 1)];
 
 /// A feature as ApiVersions tells it to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,6 +32,7 @@ async fn delete(
     group_id: &str,
 ) -> Result<DeletableGroupResult, ErrorCode> {
     let partition = broker.group_partition(group_id)?;
+    broker.forget_share_group(context, group_id).await?;
     let ids = [group_id.to_owned()];
     let deleted = broker.groups.call(
         partition,
