@@ -72,6 +72,8 @@ pub enum TransactionTimerKey {
     ExpireIds,
     /// The next attempt to record that markers are written, after one that failed.
     Complete { transactional_id: Arc<str> },
+    /// How long the first partitions of the next transaction wait for the end of this one.
+    Waiting { transactional_id: Arc<str> },
 }
 
 /// What the shard wants done outside.

@@ -60,7 +60,11 @@ impl TransactionShard {
             }
         }
         for (id, next) in ended {
-            self.settle(&id, append);
+            // Behind the end may stand the beginning of the next transaction.
+            let more = |step: &Step| step.id == id && !matches!(step.change, Change::Done);
+            if !self.appends.get(&append).is_some_and(|steps| steps.iter().any(more)) {
+                self.settle(&id, append);
+            }
             self.set(&id, next);
         }
     }
@@ -102,6 +106,7 @@ impl TransactionShard {
         let error = append_error(error);
         for Step { id, waiting, .. } in self.appends.remove(&append).unwrap_or_default() {
             self.settle(&id, append);
+            let asked_for = waiting.is_some();
             if let Some((token, response)) = waiting {
                 out.released.push(Released { token, response: response.into_failure(error) });
             }
@@ -109,7 +114,7 @@ impl TransactionShard {
             if transaction.metadata.producer_epoch < 0 {
                 // It was to be its first record.
                 self.remove(&id);
-            } else if transaction.markers_written && transaction.metadata.state.is_prepared() {
+            } else if !asked_for && transaction.markers_written && transaction.metadata.state.is_prepared() {
                 let key = TransactionTimerKey::Complete { transactional_id: id };
                 out.timers.push(TimerOp::Set { key, deadline_ms: now_ms.saturating_add(COMPLETE_RETRY_MS) });
             }
@@ -127,6 +132,15 @@ impl TransactionShard {
             }
         }
         self.finish(now_ms, Reply::Now(()), out)
+    }
+
+    /// The end of the transaction takes too long for those who want to begin the next.
+    fn waited_enough(&mut self, now_ms: i64, id: &str, out: &mut Out) {
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        if let Some(waiting) = transaction.waiting.take_if(|waiting| waiting.deadline_ms <= now_ms) {
+            let response = waiting.response.into_failure(ErrorCode::ConcurrentTransactions);
+            out.released.push(Released { token: waiting.token, response });
+        }
     }
 
     fn abort_timed_out(&mut self, now_ms: i64, out: &mut Out) {
@@ -251,17 +265,20 @@ impl CoordinatorShard for TransactionShard {
             TransactionTimerKey::AbortTimedOut => self.abort_timed_out(now_ms, &mut out),
             TransactionTimerKey::ExpireIds => self.expire_ids(now_ms, &mut out),
             TransactionTimerKey::Complete { transactional_id } => self.complete(now_ms, transactional_id, &mut out),
+            TransactionTimerKey::Waiting { transactional_id } => {
+                self.waited_enough(now_ms, transactional_id, &mut out);
+            }
         }
         self.finish(now_ms, Reply::Now(()), out)
     }
 
     fn unload(mut self) -> TransactionEffects<()> {
-        let mut released = Vec::new();
-        for step in std::mem::take(&mut self.appends).into_values().flatten() {
-            if let Some((token, response)) = step.waiting {
-                released.push(Released { token, response: response.into_failure(ErrorCode::NotCoordinator) });
-            }
-        }
+        let written = std::mem::take(&mut self.appends).into_values().flatten().filter_map(|step| step.waiting);
+        let waiting = self.transactions.into_values().filter_map(|t| t.waiting).map(|w| (w.token, w.response));
+        let released = written
+            .chain(waiting)
+            .map(|(token, response)| Released { token, response: response.into_failure(ErrorCode::NotCoordinator) });
+        let released = released.collect();
         TransactionEffects {
             records: Vec::new(),
             batch: Default::default(),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use taccola_base::limits;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partitions {
     topics: Arc<BTreeMap<Arc<str>, BTreeSet<i32>>>,
@@ -54,9 +56,10 @@ impl Partitions {
         }
     }
 
-    /// What they take in a record, at most.
-    pub(super) fn encoded_len(&self) -> usize {
-        self.topics.iter().map(|(t, p)| t.len() + TOPIC_OVERHEAD + PARTITION_BYTES * p.len()).sum()
+    /// Whether a record can hold them.
+    pub(super) fn fit(&self) -> bool {
+        let bytes: usize = self.topics.iter().map(|(t, p)| t.len() + TOPIC_OVERHEAD + PARTITION_BYTES * p.len()).sum();
+        self.len() <= limits::TRANSACTION_PARTITIONS_MAX && bytes <= limits::TRANSACTION_PARTITION_BYTES_MAX
     }
 }
 

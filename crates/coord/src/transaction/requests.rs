@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use taccola_base::limits;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnTransaction;
 use taccola_wire::messages::add_partitions_to_txn_response::{
@@ -14,14 +13,17 @@ use taccola_wire::messages::{
     InitProducerIdResponse,
 };
 
-use super::effects::{NeedsProducerId, TransactionEffects, TransactionResponse, end_txn_error, init_producer_id_error};
+use super::effects::{
+    NeedsProducerId, TransactionEffects, TransactionResponse, TransactionTimerKey, end_txn_error,
+    init_producer_id_error,
+};
 use super::metadata::{
     EPOCH_BUMP_FROM, End, LAST_EPOCH, Metadata, NO_EPOCH, NO_PRODUCER_ID, State, TWO_PHASE_TIMEOUT_MS,
 };
 use super::partitions::Partitions;
 use super::records;
-use super::shard::{Transaction, TransactionShard};
-use crate::effects::RequestContext;
+use super::shard::{Out, Transaction, TransactionShard, WaitingAdd};
+use crate::effects::{Reply, RequestContext, RequestToken, TimerOp};
 
 /// From this version on clients know PRODUCER_FENCED; before it is INVALID_PRODUCER_EPOCH.
 const INIT_FENCED_FROM: i16 = 4;
@@ -30,6 +32,9 @@ const FENCED_FROM: i16 = 2;
 const ADD_PARTITIONS_V2_FROM: i16 = 4;
 /// From this version on EndTxn raises the epoch.
 const END_TXN_V2_FROM: i16 = 5;
+
+/// How long the first partitions of a transaction wait for the end of the one before, when that is decided.
+const ADD_WAIT_MS: i64 = 100;
 
 /// What the request's version tells of the client.
 fn client_version(api_version: i16, v2_from: i16) -> i16 {
@@ -48,6 +53,14 @@ enum Verdict {
     To(Box<Metadata>),
     /// The transaction under way is aborted first; the request is answered with CONCURRENT_TRANSACTIONS then.
     Fence(Box<Metadata>),
+}
+
+/// Partitions for a transaction, whoever asks for them.
+struct Add<'a> {
+    id: &'a str,
+    producer: (i64, i16),
+    partitions: Partitions,
+    client_version: i16,
 }
 
 impl TransactionShard {
@@ -169,16 +182,14 @@ impl TransactionShard {
         }
         let error = |code| add_partitions_result(request, known_to(code, ctx.api_version, FENCED_FROM));
         let added = request.topics.iter().flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), *p)));
-        let version = client_version(ctx.api_version, ADD_PARTITIONS_V2_FROM);
-        let producer = (request.producer_id, request.producer_epoch);
-        match self.add(now_ms, &request.transactional_id, producer, added, version) {
-            Err(code) => self.finish_now(now_ms, error(code)),
-            Ok(next) => {
-                let id: Arc<str> = request.transactional_id.as_str().into();
-                let response = TransactionResponse::AddPartitions(add_partitions_result(request, ErrorCode::None));
-                self.finish_request(now_ms, ctx.token, &id, next, response, error)
-            }
-        }
+        let add = Add {
+            id: &request.transactional_id,
+            producer: (request.producer_id, request.producer_epoch),
+            partitions: added.collect(),
+            client_version: client_version(ctx.api_version, ADD_PARTITIONS_V2_FROM),
+        };
+        let response = TransactionResponse::AddPartitions(add_partitions_result(request, ErrorCode::None));
+        self.handle_add(now_ms, ctx.token, add, response, error)
     }
 
     fn verify(&self, request: &AddPartitionsToTxnTransaction) -> AddPartitionsToTxnResult {
@@ -197,41 +208,71 @@ impl TransactionShard {
         })
     }
 
-    /// The error may be NONE: there is nothing to do.
-    fn add<'a>(
-        &self,
+    fn handle_add<R>(
+        &mut self,
         now_ms: i64,
-        id: &str,
-        (producer_id, producer_epoch): (i64, i16),
-        added: impl Iterator<Item = (&'a str, i32)>,
-        client_version: i16,
-    ) -> Result<Metadata, ErrorCode> {
-        let transaction = check_producer(self.find(id), id, producer_id, producer_epoch)?;
-        if transaction.in_transition() {
+        token: RequestToken,
+        add: Add<'_>,
+        response: TransactionResponse,
+        error: impl FnOnce(ErrorCode) -> R,
+    ) -> TransactionEffects<R> {
+        let id: Arc<str> = add.id.into();
+        if self.may_wait(&add) {
+            let deadline_ms = now_ms.saturating_add(ADD_WAIT_MS);
+            if let Some(transaction) = self.transactions.get_mut(&id) {
+                let Add { partitions, client_version, .. } = add;
+                transaction.waiting = Some(WaitingAdd { token, response, partitions, client_version, deadline_ms });
+            }
+            let mut out = Out::default();
+            let key = TransactionTimerKey::Waiting { transactional_id: id };
+            out.timers.push(TimerOp::Set { key, deadline_ms });
+            return self.finish(now_ms, Reply::Parked, out);
+        }
+        match self.add(now_ms, add) {
+            Err(code) => self.finish_now(now_ms, error(code)),
+            Ok(next) => self.finish_request(now_ms, token, &id, next, response, error),
+        }
+    }
+
+    /// The first partitions of the next transaction may come while the markers of this one are being written. Kafka
+    /// sends them away with CONCURRENT_TRANSACTIONS, and the client comes back after a rest that is mostly too long.
+    fn may_wait(&self, add: &Add<'_>) -> bool {
+        self.find(add.id).is_some_and(|(_, transaction)| {
+            transaction.metadata.state.is_prepared()
+                && transaction.waiting.is_none()
+                && transaction.metadata.after_completion() == add.producer
+                && !self.cannot_record(add.client_version)
+                && add.partitions.fit()
+        })
+    }
+
+    /// The error may be NONE: there is nothing to do.
+    fn add(&self, now_ms: i64, add: Add<'_>) -> Result<Metadata, ErrorCode> {
+        // Before the producer is looked at: it may know already which one it is after the transition.
+        if self.find(add.id).is_some_and(|(_, transaction)| transaction.in_transition()) {
             return Err(ErrorCode::ConcurrentTransactions);
         }
-        if self.cannot_record(client_version) {
+        let transaction = check_producer(self.find(add.id), add.id, add.producer.0, add.producer.1)?;
+        if self.cannot_record(add.client_version) {
             return Err(ErrorCode::UnsupportedVersion);
         }
         let metadata = &transaction.metadata;
         let ongoing = metadata.state == State::Ongoing;
-        if !ongoing && self.ongoing.len() >= limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX {
+        if !ongoing && !self.has_room_for_open() {
             return Err(ErrorCode::ConcurrentTransactions);
         }
-        let before = metadata.partitions.len();
-        let mut partitions: Partitions = metadata.partitions.clone();
-        for (topic, partition) in added {
+        let mut partitions = metadata.partitions.clone();
+        let before = partitions.len();
+        for (topic, partition) in add.partitions.iter() {
             partitions.insert(topic, partition);
         }
         if ongoing && partitions.len() == before {
             return Err(ErrorCode::None);
         }
-        if partitions.len() > limits::TRANSACTION_PARTITIONS_MAX
-            || partitions.encoded_len() > limits::TRANSACTION_PARTITION_BYTES_MAX
-        {
+        if !partitions.fit() {
             return Err(ErrorCode::UnknownServerError);
         }
-        Ok(metadata.with_partitions(partitions, client_version, now_ms))
+        Ok(metadata.with_partitions(partitions, add.client_version, now_ms))
     }
 
     /// States of the first version have no field for what clients of version 2 need.
@@ -252,15 +293,14 @@ impl TransactionShard {
             error_code: known_to(code, ctx.api_version, FENCED_FROM).code(),
             ..Default::default()
         };
-        let producer = (request.producer_id, request.producer_epoch);
-        match self.add(now_ms, &request.transactional_id, producer, [(topic, partition)].into_iter(), 0) {
-            Err(code) => self.finish_now(now_ms, error(code)),
-            Ok(next) => {
-                let id: Arc<str> = request.transactional_id.as_str().into();
-                let response = TransactionResponse::AddOffsets(AddOffsetsToTxnResponse::default());
-                self.finish_request(now_ms, ctx.token, &id, next, response, error)
-            }
-        }
+        let add = Add {
+            id: &request.transactional_id,
+            producer: (request.producer_id, request.producer_epoch),
+            partitions: [(topic, partition)].into_iter().collect(),
+            client_version: 0,
+        };
+        let response = TransactionResponse::AddOffsets(AddOffsetsToTxnResponse::default());
+        self.handle_add(now_ms, ctx.token, add, response, error)
     }
 
     /// EndTxn; `fresh` is a producer id that was never used, for when the epochs of the present one are used up.
@@ -328,6 +368,10 @@ impl TransactionShard {
             return Err(ErrorCode::InvalidRequest.into());
         }
         let (_, transaction) = self.find(&request.transactional_id).ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        // Before the producer is looked at: it may know already which one it is after the transition.
+        if transaction.in_transition() {
+            return Err(ErrorCode::ConcurrentTransactions.into());
+        }
         let metadata = &transaction.metadata;
         let epoch = request.producer_epoch;
         let retry_on_overflow =
@@ -336,20 +380,11 @@ impl TransactionShard {
         if metadata.producer_id != request.producer_id && !retry_on_overflow {
             return Err(ErrorCode::InvalidProducerIdMapping.into());
         }
-        if metadata.is_retired() {
-            return Err(ErrorCode::ProducerFenced.into());
-        }
+        let over = matches!(metadata.state, State::CompleteCommit | State::CompleteAbort);
         let current = epoch == metadata.producer_epoch;
-        let valid = match metadata.state {
-            State::PrepareCommit | State::PrepareAbort => retry_on_bump,
-            State::CompleteCommit | State::CompleteAbort => retry_on_bump || retry_on_overflow || current,
-            _ => current,
-        };
-        if !valid {
+        let valid = current || (over && (retry_on_bump || retry_on_overflow));
+        if !valid || metadata.is_retired() {
             return Err(ErrorCode::ProducerFenced.into());
-        }
-        if transaction.in_transition() {
-            return Err(ErrorCode::ConcurrentTransactions.into());
         }
         let retry = retry_on_bump || retry_on_overflow;
         match (metadata.state, request.committed, retry) {

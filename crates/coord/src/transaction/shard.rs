@@ -9,6 +9,7 @@ use taccola_wire::error::ErrorCode;
 use super::config::TransactionConfig;
 use super::effects::{Markers, TransactionAction, TransactionEffects, TransactionResponse, TransactionTimerKey};
 use super::metadata::{EPOCH_BUMP_FROM, Metadata, State};
+use super::partitions::Partitions;
 use super::records;
 use crate::cluster_image::ClusterImage;
 use crate::effects::{AppendId, CoordinatorRecord, Effects, Released, Reply, RequestToken, TimerOp};
@@ -42,6 +43,18 @@ pub(super) struct Transaction {
     pub(super) pending: Option<AppendId>,
     /// All markers are written; that is still to be recorded.
     pub(super) markers_written: bool,
+    /// The outcome is decided, and the next transaction is to begin.
+    pub(super) waiting: Option<WaitingAdd>,
+}
+
+/// The first partitions of the next transaction: they wait a while for the end of this one.
+#[derive(Debug)]
+pub(super) struct WaitingAdd {
+    pub(super) token: RequestToken,
+    pub(super) response: TransactionResponse,
+    pub(super) partitions: Partitions,
+    pub(super) client_version: i16,
+    pub(super) deadline_ms: i64,
 }
 
 /// What one record changes, and who waits for it.
@@ -181,7 +194,7 @@ impl TransactionShard {
             }
             None => {
                 self.id_bytes += id.len();
-                let transaction = Transaction { metadata, pending: None, markers_written: false };
+                let transaction = Transaction { metadata, pending: None, markers_written: false, waiting: None };
                 self.transactions.insert(id.clone(), transaction);
             }
         }
@@ -224,15 +237,30 @@ impl TransactionShard {
         }));
     }
 
-    /// Records that the transaction is over.
+    /// Records that the transaction is over, and the beginning of the next one if that waits already.
     pub(super) fn complete(&mut self, now_ms: i64, id: &Arc<str>, out: &mut Out) {
-        let Some(transaction) = self.transactions.get(id) else { return };
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
         if transaction.pending.is_some() || !transaction.markers_written || !transaction.metadata.state.is_prepared() {
             return;
         }
-        let next = transaction.metadata.completed(now_ms);
+        let completed = transaction.metadata.completed(now_ms);
+        let waiting = transaction.waiting.take();
         // What was in a record before fits into one without its partitions.
-        let _ = self.write(id, next, None, out);
+        let _ = self.write(id, completed.clone(), None, out);
+        let Some(WaitingAdd { token, response, partitions, client_version, .. }) = waiting else { return };
+        out.timers.push(TimerOp::Cancel { key: TransactionTimerKey::Waiting { transactional_id: id.clone() } });
+        if !self.has_room_for_open() {
+            let response = response.into_failure(ErrorCode::ConcurrentTransactions);
+            return out.released.push(Released { token, response });
+        }
+        let next = completed.with_partitions(partitions, client_version, now_ms);
+        if let Err(error) = self.write(id, next, Some((token, response.clone())), out) {
+            out.released.push(Released { token, response: response.into_failure(error) });
+        }
+    }
+
+    pub(super) fn has_room_for_open(&self) -> bool {
+        self.ongoing.len() < limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn timer(key: &TransactionTimerKey) -> String {
         TransactionTimerKey::AbortTimedOut => "abort-timed-out".to_owned(),
         TransactionTimerKey::ExpireIds => "expire-ids".to_owned(),
         TransactionTimerKey::Complete { transactional_id } => format!("complete {transactional_id}"),
+        TransactionTimerKey::Waiting { transactional_id } => format!("waiting {transactional_id}"),
     }
 }
 

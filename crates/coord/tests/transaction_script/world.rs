@@ -215,9 +215,16 @@ impl World {
             self.answered(released.token, &released.response);
         }
         for timer in effects.timers {
-            let TimerOp::Set { key, deadline_ms } = timer else { panic!("nothing is cancelled") };
-            self.output.push(format!("timer {} in {} ms", print::timer(&key), deadline_ms - self.now_ms));
-            self.timers.insert(key, deadline_ms);
+            match timer {
+                TimerOp::Set { key, deadline_ms } => {
+                    self.output.push(format!("timer {} in {} ms", print::timer(&key), deadline_ms - self.now_ms));
+                    self.timers.insert(key, deadline_ms);
+                }
+                TimerOp::Cancel { key } => {
+                    self.output.push(format!("timer {} cancelled", print::timer(&key)));
+                    self.timers.remove(&key);
+                }
+            }
         }
         for TransactionAction::SendMarkers(markers) in effects.actions {
             self.output.push(print::markers(&markers));

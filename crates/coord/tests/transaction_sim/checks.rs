@@ -136,15 +136,18 @@ impl Checks {
         request: &AddPartitionsToTxnTransaction,
         in_transition: bool,
     ) -> Option<ErrorCode> {
+        if in_transition {
+            return Some(ErrorCode::ConcurrentTransactions);
+        }
         let Some(state) = state else { return Some(ErrorCode::InvalidProducerIdMapping) };
+        if [PREPARE_COMMIT, PREPARE_ABORT].contains(&state.transaction_status) {
+            return Some(ErrorCode::ConcurrentTransactions);
+        }
         if state.producer_id != request.producer_id {
             return Some(ErrorCode::InvalidProducerIdMapping);
         }
         if state.producer_epoch != request.producer_epoch {
             return Some(ErrorCode::ProducerFenced);
-        }
-        if in_transition || [PREPARE_COMMIT, PREPARE_ABORT].contains(&state.transaction_status) {
-            return Some(ErrorCode::ConcurrentTransactions);
         }
         let partition = request.topics[0].partitions[0];
         let partitions = state.transaction_partitions.iter().flatten().flat_map(|t| &t.partition_ids);
@@ -160,6 +163,11 @@ impl Checks {
         v2: bool,
         in_transition: bool,
     ) -> Option<ErrorCode> {
+        let prepared = |s: &State| [PREPARE_COMMIT, PREPARE_ABORT].contains(&s.transaction_status);
+        let busy = in_transition || state.as_ref().is_some_and(prepared);
+        if busy && v2 {
+            return Some(ErrorCode::ConcurrentTransactions);
+        }
         let Some(state) = state else { return Some(ErrorCode::InvalidProducerIdMapping) };
         let overflow = v2
             && state.previous_producer_id == request.producer_id
@@ -170,20 +178,13 @@ impl Checks {
         }
         let status = state.transaction_status;
         let behind = i32::from(state.producer_epoch) - i32::from(request.producer_epoch);
-        let prepared = [PREPARE_COMMIT, PREPARE_ABORT].contains(&status);
-        if state.producer_epoch == i16::MAX && !prepared && status != ONGOING {
-            return Some(ErrorCode::ProducerFenced);
-        }
         let retry = v2 && (behind == 1 || overflow);
-        let known = match (v2, status) {
-            (true, PREPARE_COMMIT | PREPARE_ABORT) => behind == 1,
-            (true, COMPLETE_COMMIT | COMPLETE_ABORT) => retry || behind == 0,
-            _ => behind == 0,
-        };
-        if !known {
+        let over = [COMPLETE_COMMIT, COMPLETE_ABORT].contains(&status);
+        let retired = state.producer_epoch == i16::MAX && !busy && status != ONGOING;
+        if retired || !(behind == 0 || (over && retry)) {
             return Some(ErrorCode::ProducerFenced);
         }
-        if in_transition || prepared {
+        if busy {
             return Some(ErrorCode::ConcurrentTransactions);
         }
         match (status, request.committed) {
