@@ -10,14 +10,16 @@ use taccola_wire::codec::Request;
 use taccola_wire::frame;
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use taccola_wire::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
+use taccola_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use taccola_wire::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const TOPIC: &str = "bench";
+pub(super) const TOPIC: &str = "bench";
 const PRODUCE_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 12;
 const CREATE_TOPICS_VERSION: i16 = 7;
+const METADATA_VERSION: i16 = 12;
 /// Longest wait for a new partition's leader.
 const LED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -63,13 +65,13 @@ impl Measured {
 /// The broker's CPU seconds so far: user, system.
 pub(crate) type Cpu<'a> = &'a dyn Fn() -> (f64, f64);
 
-struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
     inbox: BytesMut,
 }
 
 impl Connection {
-    async fn open(address: &str) -> Result<Self, String> {
+    pub(super) async fn open(address: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         Ok(Self { stream, inbox: BytesMut::with_capacity(1 << 20) })
@@ -96,7 +98,15 @@ impl Connection {
         }
     }
 
-    async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, String> {
+    /// The topic's id.
+    pub(super) async fn topic_id(&mut self) -> Result<taccola_base::Uuid, String> {
+        let topic = MetadataRequestTopic { name: Some(TOPIC.into()), ..Default::default() };
+        let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+        let response = self.call(METADATA_VERSION, &request).await?;
+        response.topics.first().map(|topic| topic.topic_id).ok_or_else(|| "Metadata: no topic".to_owned())
+    }
+
+    pub(super) async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, String> {
         self.send(&encode(version, request)?).await?;
         decode::<R>(version, self.receive().await?)
     }
@@ -144,20 +154,24 @@ async fn led(connection: &mut Connection, partition: i32) -> Result<(), String> 
 /// A batch of `batch_bytes` of records that compress badly, and how many bytes of values are in it.
 fn batch(record_bytes: usize, batch_bytes: usize) -> (Bytes, u64) {
     let records = (batch_bytes / record_bytes).max(1);
-    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = noise();
     let mut builder = BatchBuilder::new(Compression::None);
     for _ in 0..records {
-        let value: Vec<u8> = std::iter::repeat_with(|| {
-            noise ^= noise << 13;
-            noise ^= noise >> 7;
-            noise ^= noise << 17;
-            noise as u8
-        })
-        .take(record_bytes)
-        .collect();
+        let value: Vec<u8> = noise.by_ref().take(record_bytes).map(|[byte, ..]| byte).collect();
         builder.append(1_700_000_000_000, None, Some(&value), &[]);
     }
     (builder.build().unwrap_or_default(), (records * record_bytes) as u64)
+}
+
+/// Bytes that compress badly, the same ones each time.
+pub(super) fn noise() -> impl Iterator<Item = [u8; 4]> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state as u32).to_le_bytes()
+    })
 }
 
 fn produce_frame(partition: i32, records: Bytes) -> Result<Vec<u8>, String> {
@@ -198,7 +212,7 @@ pub(crate) async fn produce(address: &str, shape: &Pipelined, cpu: Cpu<'_>) -> R
     Ok(measured(requests, requests * value_bytes, started, before, cpu, latencies))
 }
 
-fn measured(
+pub(super) fn measured(
     requests: u64,
     bytes: u64,
     started: Instant,

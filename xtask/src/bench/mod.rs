@@ -5,12 +5,14 @@
 //! (`flush.messages=1` in Kafka, `taccola.acks.durability=disk` here). Rows that Taccola loses are printed like the rest.
 
 mod broker;
+mod coordinators;
 mod load;
 mod report;
 
 use std::path::Path;
 
 use broker::{BrokerKind, RunningBroker};
+use coordinators::{Commits, Rebalance, Transactions};
 use load::{ClosedLoop, Measured, Pipelined};
 
 use crate::shell;
@@ -20,6 +22,9 @@ enum Workload {
     Produce(Pipelined),
     ClosedLoop(ClosedLoop),
     Consume(Pipelined),
+    Rebalance(Rebalance),
+    Commits(Commits),
+    Transactions(Transactions),
 }
 
 struct Row {
@@ -34,11 +39,14 @@ struct Row {
 impl Row {
     /// Whether requests, not bytes, are what counts.
     fn per_request(&self) -> bool {
-        matches!(self.workload, Workload::ClosedLoop(_)) || self.name.starts_with("one ")
+        !matches!(self.workload, Workload::Produce(_) | Workload::Consume(_)) || self.name.starts_with("one ")
     }
 }
 
 const MEMORY: &[&str] = &["taccola.acks.durability=memory"];
+/// So that a hundred members are in the first generation.
+const DELAY: &[&str] = &["group.initial.rebalance.delay.ms=500"];
+const MEMORY_DELAY: &[&str] = &["taccola.acks.durability=memory", "group.initial.rebalance.delay.ms=500"];
 const DISK: &[&str] = &["taccola.acks.durability=disk"];
 const FLUSH_EACH: &[&str] = &["log.flush.interval.messages=1"];
 
@@ -53,6 +61,14 @@ fn rows(scale: u64) -> Vec<Row> {
     };
     let one_record = Pipelined { in_flight: 5, ..produce(100, 1, mb(20)) };
     let closed = |producers| ClosedLoop { producers, record_bytes: 100, seconds: (6 * scale / 100).max(1) };
+    let rebalance = |consumer_protocol| {
+        let shape = Rebalance { members: 100, partitions: 1000, rounds: (5 * scale / 100).max(1), consumer_protocol };
+        Workload::Rebalance(shape)
+    };
+    let seconds = (10 * scale / 100).max(1);
+    let commits = Commits { groups: 100, per_second: 10, partitions: 50, seconds };
+    let transactions =
+        |records| Workload::Transactions(Transactions { producers: 8, records, seconds: seconds / 2 + 1 });
     let row = |name, class, workload, taccola, kafka| Row { name, class, workload, taccola, kafka };
     vec![
         row("produce 1 KB, 64 KB batches", "D1", Workload::Produce(produce(1000, 64_000, mb(1500))), MEMORY, &[]),
@@ -66,6 +82,13 @@ fn rows(scale: u64) -> Vec<Row> {
         row("durable acks, 64 producers; Kafka D1", "D2:D1", Workload::ClosedLoop(closed(64)), DISK, &[]),
         row("durable acks, 1 producer", "D2", Workload::ClosedLoop(closed(1)), DISK, FLUSH_EACH),
         row("durable acks, 64 producers", "D2", Workload::ClosedLoop(closed(64)), DISK, FLUSH_EACH),
+        row("rebalances of 100 classic members", "D1", rebalance(false), MEMORY_DELAY, DELAY),
+        row("rebalances of 100 KIP-848 members", "D1", rebalance(true), MEMORY, &[]),
+        row("commits of 50 offsets, 100 groups", "D1", Workload::Commits(commits), MEMORY, &[]),
+        row("transactions of 1 record", "D1", transactions(1), MEMORY, &[]),
+        row("transactions of 10 records", "D1", transactions(10), MEMORY, &[]),
+        row("transactions of 100 records", "D1", transactions(100), MEMORY, &[]),
+        row("transactions of 1 record; Kafka D1", "D2:D1", transactions(1), DISK, &[]),
     ]
 }
 
@@ -179,6 +202,21 @@ async fn run_row(row: &Row, side: &BrokerKind) -> Result<Measured, String> {
             load::create_topic(&address, shape.producers).await?;
             load::closed_loop(&address, shape, &cpu).await?;
             load::closed_loop(&address, shape, &cpu).await?
+        }
+        Workload::Rebalance(shape) => {
+            load::create_topic(&address, shape.partitions).await?;
+            coordinators::rebalance(&address, shape, &cpu).await?;
+            coordinators::rebalance(&address, shape, &cpu).await?
+        }
+        Workload::Commits(shape) => {
+            load::create_topic(&address, shape.partitions).await?;
+            coordinators::commits(&address, shape, &cpu).await?;
+            coordinators::commits(&address, shape, &cpu).await?
+        }
+        Workload::Transactions(shape) => {
+            load::create_topic(&address, shape.producers).await?;
+            coordinators::transactions(&address, shape, &cpu).await?;
+            coordinators::transactions(&address, shape, &cpu).await?
         }
     };
     broker.stop()?;

@@ -60,7 +60,7 @@ pub(crate) fn lines(
             let [cpu, speed] = [median.cpu() / kafka.cpu(), median.throughput / kafka.throughput];
             format!(" ({cpu:.2} x){}", if cpu > 1.0 || speed < 1.0 { " **behind**" } else { "" })
         });
-        let [p50, p99] = [median.p50, median.p99].map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}")));
+        let [p50, p99] = [median.p50, median.p99].map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.3}")));
         format!(
             "| {name} | {class} | {} | {:.2} + {:.2} {unit}{ratio} | {throughput} | {p50} | {p99} |",
             side.name(),
