@@ -338,7 +338,7 @@ impl World {
     }
 
     fn release(&mut self, member: usize) {
-        let start = self.partition.start_offset();
+        let (start, limit) = (self.partition.start_offset(), self.limits.max_delivery_count);
         let write = self.partition.release(MEMBERS[member]);
         self.held[member].clear();
         let mut any = false;
@@ -346,10 +346,11 @@ impl World {
             if known.owner.is_some_and(|(owner, _)| owner == member) && known.pending.is_none() {
                 any = true;
                 let id = write.as_ref().expect("a write").id;
-                known.pending = Some(match *offset < start {
-                    true => (id, RecordState::Archived, known.delivery_count),
-                    false => (id, RecordState::Available, known.delivery_count - 1),
-                });
+                let target = match *offset < start || known.delivery_count >= limit {
+                    true => RecordState::Archived,
+                    false => RecordState::Available,
+                };
+                known.pending = Some((id, target, known.delivery_count));
             }
         }
         assert_eq!(any, write.is_some());

@@ -1,9 +1,8 @@
 //! ShareFetch, key 78, v1–v2.
 //!
 //! Behaviour: begins the acknowledgements that the request carries, then fetches from the session's partitions
-//! (`share_fetch`), long-polling as Fetch does; the answer waits for both. The first answer of a session names all its
-//! partitions, later ones those with records, errors or acknowledgements. The last request of a session (epoch -1)
-//! fetches nothing and gives back what the member has.
+//! (`share_fetch`), long-polling as Fetch does; the answer waits for both, and names the partitions with records, errors
+//! or acknowledgements. The last request of a session (epoch -1) fetches nothing and gives back what the member has.
 //! Version notes: v2 share acquire modes (KIP-1206) and renewals (KIP-1222): a request with renewals must not fetch.
 
 use std::sync::Arc;
@@ -53,12 +52,12 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Sha
     };
     let settings = ShareGroupSettings::of(broker, &member.group);
     let acknowledgements = acknowledge(broker, &member, &settings, &request, renewals);
-    let (partitions, first) = match session {
+    let partitions = match session {
         ShareContext::Final => {
             broker.share_fetch.end_session(&member);
-            (Vec::new(), false)
+            Vec::new()
         }
-        ShareContext::Fetch { partitions, first } => (partitions, first),
+        ShareContext::Fetch { partitions } => partitions,
     };
     let params = params(broker, &request, max_wait);
     let ended = async {
@@ -73,11 +72,6 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Sha
         acquisition_lock_timeout_ms: settings.limits.record_lock_duration_ms,
         ..Default::default()
     };
-    if first {
-        for id in &partitions {
-            entry(&mut response, *id);
-        }
-    }
     build(&mut response, fetched, &acknowledged);
     add_leaders(broker, context, &mut response);
     response

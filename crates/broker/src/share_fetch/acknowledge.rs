@@ -23,8 +23,8 @@ pub struct Acknowledged {
     pub error: ErrorCode,
 }
 
-/// The batches of one partition in a request: first offset, last offset, types. Offsets ascend and no batch overlaps the
-/// one before it; a renewal stands only where the request says that it has some.
+/// The batches of one partition in a request: first offset, last offset, types. No batch begins before the one before it
+/// ends; a renewal stands only where the request says that it has some.
 pub fn parse_batches<'a>(
     batches: impl Iterator<Item = (i64, i64, &'a [i8])>,
     renewals: bool,
@@ -34,7 +34,7 @@ pub fn parse_batches<'a>(
         let type_of = |id: &i8| AcknowledgeType::of_id(*id).filter(|_| renewals || *id != RENEW);
         let types: Option<Vec<AcknowledgeType>> = types.iter().map(type_of).collect();
         let batch = AcknowledgementBatch { first_offset, last_offset, types: types.ok_or(ErrorCode::InvalidRequest)? };
-        let overlaps = parsed.last().is_some_and(|before| before.last_offset >= first_offset);
+        let overlaps = parsed.last().is_some_and(|before| before.last_offset > first_offset);
         if overlaps || !batch.is_valid() {
             return Err(ErrorCode::InvalidRequest);
         }
@@ -100,7 +100,7 @@ mod tests {
             &[(0, 9, &[1, 1])],
             &[(0, 0, &[5])],
             &[(0, 0, &[-1])],
-            &[(0, 9, &[1]), (9, 12, &[1])],
+            &[(0, 9, &[1]), (8, 12, &[1])],
             &[(i64::MIN, i64::MAX, &[1])],
         ];
         for batches in bad {

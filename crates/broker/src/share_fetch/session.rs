@@ -52,8 +52,8 @@ impl ShareSession {
 /// How a ShareFetch is to be served.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ShareContext {
-    /// The session's partitions, in the order in which they are read. `first`: all of them are answered.
-    Fetch { partitions: Vec<SharePartitionId>, first: bool },
+    /// The session's partitions, in the order in which they are read.
+    Fetch { partitions: Vec<SharePartitionId> },
     /// The last request of a session: nothing is fetched.
     Final,
 }
@@ -98,7 +98,7 @@ impl ShareSessionCache {
                 session.count();
                 let mut partitions = session.partitions.clone();
                 rotate(&mut partitions, epoch);
-                Ok(ShareContext::Fetch { partitions, first: false })
+                Ok(ShareContext::Fetch { partitions })
             }
         }
     }
@@ -121,7 +121,7 @@ impl ShareSessionCache {
         let partitions = session.partitions.clone();
         self.sessions.insert(member.clone(), session);
         self.by_connection.entry(view.connection).or_default().push(member.clone());
-        Ok(ShareContext::Fetch { partitions, first: true })
+        Ok(ShareContext::Fetch { partitions })
     }
 
     /// Counts a ShareAcknowledge. True when it is the last request of the session.
@@ -191,14 +191,14 @@ mod tests {
         let m = member("m");
         assert_eq!(cache.fetch(&m, &view(1, &[], &[]), 9), Err(ErrorCode::ShareSessionNotFound));
         let both = [id(0), id(1), id(1)];
-        let first = ShareContext::Fetch { partitions: vec![id(0), id(1)], first: true };
+        let first = ShareContext::Fetch { partitions: vec![id(0), id(1)] };
         assert_eq!(cache.fetch(&m, &view(0, &both, &[]), 9), Ok(first));
         assert_eq!(cache.fetch(&m, &view(2, &[], &[]), 9), Err(ErrorCode::InvalidShareSessionEpoch));
-        let second = ShareContext::Fetch { partitions: vec![id(1), id(0)], first: false };
+        let second = ShareContext::Fetch { partitions: vec![id(1), id(0)] };
         assert_eq!(cache.fetch(&m, &view(1, &[], &[]), 9), Ok(second));
         assert_eq!(cache.acknowledge(&m, 1), Err(ErrorCode::InvalidShareSessionEpoch));
         assert_eq!(cache.acknowledge(&m, 2), Ok(false));
-        let third = ShareContext::Fetch { partitions: vec![id(1)], first: false };
+        let third = ShareContext::Fetch { partitions: vec![id(1)] };
         assert_eq!(cache.fetch(&m, &view(3, &[id(2)], &[id(0), id(2)]), 9), Ok(third));
         assert_eq!(cache.acknowledge(&m, 0), Err(ErrorCode::InvalidShareSessionEpoch));
         assert_eq!(cache.acknowledge(&m, -1), Ok(true));

@@ -186,12 +186,11 @@ impl SharePartition {
         Ok(())
     }
 
-    /// Gives back what a member has: it closed its session, or is gone. What was not looked at does not count as
-    /// delivered.
+    /// Gives back what a member has: it closed its session, or is gone. It counts as delivered.
     pub fn release(&mut self, member: &str) -> Option<StateWrite> {
         let id = self.begin_write();
         let (mut state, mut ranges) = (Vec::new(), Vec::new());
-        let start_offset = self.start_offset;
+        let (start_offset, limits) = (self.start_offset, self.limits);
         for batch in self.batches.values_mut() {
             let has = |slot: &Slot| is_delivered_to(slot, member);
             if !batch.runs().any(|(_, _, slot)| has(slot)) {
@@ -203,10 +202,8 @@ impl SharePartition {
                     if !has(slot) {
                         return;
                     }
-                    let (target, delivery_count) = match first < start_offset {
-                        true => (RecordState::Archived, slot.delivery_count),
-                        false => (RecordState::Available, slot.delivery_count.saturating_sub(1)),
-                    };
+                    let delivery_count = slot.delivery_count;
+                    let target = unlocked(first, start_offset, delivery_count, limits.max_delivery_count);
                     slot.pending = Some(Pending { write: id, target, delivery_count });
                     push_state(&mut state, first, last, target, delivery_count);
                     ranges.push((first, last));
