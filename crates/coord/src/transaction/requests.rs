@@ -94,7 +94,11 @@ impl TransactionShard {
             self.set(&id, Metadata::new(next.producer_id, next.timeout_ms, now_ms));
         }
         let response = TransactionResponse::InitProducerId(response);
-        Ok(self.finish_request(now_ms, ctx.token, &id, *next, response, error))
+        let effects = self.finish_request(now_ms, ctx.token, &id, *next, response, error);
+        if effects.append.is_none() && self.find(&id).is_some_and(|(_, t)| t.metadata.producer_epoch == NO_EPOCH) {
+            self.remove(&id);
+        }
+        Ok(effects)
     }
 
     /// The outer error is the client's; the inner one the caller's.
@@ -147,14 +151,14 @@ impl TransactionShard {
     }
 
     fn resolve_timeout(&self, request: &InitProducerIdRequest) -> Result<i32, ErrorCode> {
-        if request.enable2_pc {
-            if !self.config.two_phase_commit_enable {
-                return Err(ErrorCode::TransactionalIdAuthorizationFailed);
-            }
-            return Ok(TWO_PHASE_TIMEOUT_MS);
+        if request.enable2_pc && !self.config.two_phase_commit_enable {
+            return Err(ErrorCode::TransactionalIdAuthorizationFailed);
         }
         if request.keep_prepared_txn {
             return Err(ErrorCode::UnsupportedVersion);
+        }
+        if request.enable2_pc {
+            return Ok(TWO_PHASE_TIMEOUT_MS);
         }
         let timeouts = 1..=self.config.max_timeout_ms;
         let timeout_ms = request.transaction_timeout_ms;

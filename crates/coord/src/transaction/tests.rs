@@ -1,16 +1,22 @@
-//! A log of Kafka 4.3.1: it loads, and its records are written again to the byte.
+//! A log of Kafka 4.3.1: it loads, and its records are written again to the byte. Limits and hostile records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use proptest::prelude::*;
+use taccola_base::limits;
 use taccola_wire::batch::{RecordIter, batches};
+use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
+use taccola_wire::messages::add_partitions_to_txn_response::AddPartitionsToTxnResult;
+use taccola_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::metadata::{End, Metadata, State};
 use super::records::{self, Record};
 use super::*;
-use crate::CoordinatorShard;
 use crate::cluster_image::EmptyImage;
+use crate::{CoordinatorShard, Reply, RequestContext, RequestToken};
 
 /// Batches of `__transaction_state` as Kafka 4.3.1 wrote them at `transaction.version` 2, then 1, then 0: clients of both
 /// versions, fences, timeouts, epochs that ran out.
@@ -126,4 +132,143 @@ fn states_follow_each_other_as_in_the_jvm() {
         steps += 1;
     }
     assert_eq!(steps, 88);
+}
+
+fn context(token: u64, api_version: i16) -> RequestContext<'static> {
+    let token = RequestToken(token);
+    RequestContext { token, api_version, client_id: "c", client_host: "/127.0.0.1", fresh_id: [0; 16] }
+}
+
+/// Commits what a step wrote.
+fn commit<R>(shard: &mut TransactionShard, effects: &TransactionEffects<R>) {
+    if let Some(append) = effects.append {
+        shard.appended(0, append, 0);
+        let _ = shard.committed(0, append, 0);
+    }
+}
+
+fn init(shard: &mut TransactionShard, id: &str, producer_id: i64) -> TransactionEffects<InitProducerIdResponse> {
+    let request = InitProducerIdRequest {
+        transactional_id: Some(id.to_owned()),
+        transaction_timeout_ms: 1000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    shard.handle_init_producer_id(0, &context(1, 4), &request, Some(producer_id)).unwrap()
+}
+
+fn add(
+    shard: &mut TransactionShard,
+    id: &str,
+    producer_id: i64,
+    topics: Vec<AddPartitionsToTxnTopic>,
+) -> TransactionEffects<AddPartitionsToTxnResult> {
+    let transactional_id = id.to_owned();
+    let request =
+        AddPartitionsToTxnTransaction { transactional_id, producer_id, producer_epoch: 0, verify_only: false, topics };
+    shard.handle_add_partitions(0, &context(1, 3), &request)
+}
+
+fn topic(name: String, partitions: Vec<i32>) -> AddPartitionsToTxnTopic {
+    AddPartitionsToTxnTopic { name, partitions }
+}
+
+fn added_code(effects: &TransactionEffects<AddPartitionsToTxnResult>) -> Option<ErrorCode> {
+    match &effects.response {
+        Reply::Now(result) => {
+            Some(ErrorCode::from_code(result.topic_results[0].results_by_partition[0].partition_error_code))
+        }
+        Reply::Parked => None,
+    }
+}
+
+#[test]
+fn open_transactions_have_a_limit() {
+    let mut shard = TransactionShard::new(TransactionConfig::default(), Arc::new(EmptyImage), 1);
+    for at in 0..=limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX as i64 {
+        let id = at.to_string();
+        let effects = init(&mut shard, &id, at);
+        commit(&mut shard, &effects);
+        let effects = add(&mut shard, &id, at, vec![topic("t".to_owned(), vec![0])]);
+        commit(&mut shard, &effects);
+        let last = at == limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX as i64;
+        assert_eq!(added_code(&effects), last.then_some(ErrorCode::ConcurrentTransactions));
+    }
+    // All of them are aborted in turn, a thousand at a time.
+    let mut aborted = 0;
+    for _ in 0..10 {
+        let effects = shard.on_timer(20_000, &TransactionTimerKey::AbortTimedOut);
+        aborted += effects.records.len();
+        commit(&mut shard, &effects);
+    }
+    assert_eq!(aborted, limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX);
+}
+
+#[test]
+fn partitions_of_a_transaction_have_a_limit() {
+    let mut shard = TransactionShard::new(TransactionConfig::default(), Arc::new(EmptyImage), 1);
+    let effects = init(&mut shard, "a", 5);
+    commit(&mut shard, &effects);
+    let many = (0..=limits::TRANSACTION_PARTITIONS_MAX as i32).collect();
+    let effects = add(&mut shard, "a", 5, vec![topic("t".to_owned(), many)]);
+    assert_eq!(added_code(&effects), Some(ErrorCode::UnknownServerError));
+    let long = (0..40).map(|at| topic(format!("{at:0>30000}"), vec![0])).collect();
+    let effects = add(&mut shard, "a", 5, long);
+    assert_eq!(added_code(&effects), Some(ErrorCode::UnknownServerError));
+    // A name that no record can hold.
+    let effects = add(&mut shard, "a", 5, vec![topic("x".repeat(40_000), vec![i32::MIN, -1, i32::MAX])]);
+    assert_eq!(added_code(&effects), Some(ErrorCode::UnknownServerError));
+    let effects = add(&mut shard, "a", 5, vec![topic("t".to_owned(), vec![i32::MIN, -1, 0, 0, i32::MAX])]);
+    assert_eq!(added_code(&effects), None);
+    commit(&mut shard, &effects);
+    assert_eq!(shard.describe_transaction("a").topics[0].partitions, [i32::MIN, -1, 0, i32::MAX]);
+}
+
+#[test]
+fn transactional_ids_have_a_limit() {
+    let mut shard = TransactionShard::new(TransactionConfig::default(), Arc::new(EmptyImage), 1);
+    let mut refused = 0;
+    for at in 0..2100 {
+        let effects = init(&mut shard, &format!("{at:0>32000}"), at);
+        refused += usize::from(matches!(&effects.response, Reply::Now(r)
+            if r.error_code == ErrorCode::CoordinatorNotAvailable.code()));
+        commit(&mut shard, &effects);
+    }
+    assert_eq!(refused, 2100 - limits::TRANSACTIONAL_ID_BYTES_PER_PARTITION_MAX / 32_000);
+    // One that no record can hold takes no room.
+    let mut shard = TransactionShard::new(TransactionConfig::default(), Arc::new(EmptyImage), 1);
+    let effects = init(&mut shard, &"y".repeat(40_000), 1);
+    assert!(matches!(&effects.response, Reply::Now(r) if r.error_code != 0));
+    assert_eq!(shard.describe_transaction(&"y".repeat(40_000)).error_code, ErrorCode::TransactionalIdNotFound.code());
+}
+
+proptest! {
+    /// Whatever stands in the log is understood or refused.
+    #[test]
+    fn no_record_is_too_strange(
+        key in prop::collection::vec(any::<u8>(), 0..20),
+        value in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
+        typed in any::<bool>(),
+        version in 0u8..3,
+    ) {
+        let mut key = key;
+        let mut value = value;
+        if typed {
+            key = vec![0, 0, 0, 1, b'a'];
+            if let Some(value) = &mut value {
+                value.splice(0..0, [0, version]);
+            }
+        }
+        let mut shard = TransactionShard::new(TransactionConfig::default(), Arc::new(EmptyImage), 1);
+        let _ = shard.replay(0, -1, &key.into(), value.map(Bytes::from).as_ref());
+        let loaded = shard.loaded(0);
+        commit(&mut shard, &loaded);
+        let aborted = shard.on_timer(i64::MAX, &TransactionTimerKey::AbortTimedOut);
+        commit(&mut shard, &aborted);
+        let effects = init(&mut shard, "a", 7);
+        commit(&mut shard, &effects);
+        let _ = shard.on_timer(i64::MAX, &TransactionTimerKey::ExpireIds);
+        let _ = shard.unload();
+    }
 }
