@@ -21,8 +21,12 @@ use crate::outbox::{Change, Outbox};
 
 /// From this version on OffsetCommit has room for a member epoch.
 const COMMIT_EPOCH_FROM: i16 = 9;
-/// The epoch of an assignment that was forgotten, and of a topology that was never validated.
+/// The epoch of an assignment that was forgotten, and of a member's topology before it told it.
 const NO_EPOCH: i32 = -1;
+
+/// A group begins here, with an empty assignment: a member that has to wait for its first tasks is at this epoch, not at
+/// the 0 with which it joined.
+const FIRST_EPOCH: i32 = 1;
 
 /// How far a member is on its way to its target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,7 +177,7 @@ pub(crate) struct StreamsGroup {
     pub(crate) id: Arc<str>,
     pub(crate) epoch: i32,
     pub(crate) metadata_hash: i64,
-    /// The topology whose topics were last found to be there and to fit; -1: none.
+    /// The topology whose topics were last found to be there and to fit; -1: they were not.
     pub(crate) validated_topology_epoch: i32,
     pub(crate) last_assignment_configs: BTreeMap<String, String>,
     pub(crate) topology: Option<Arc<Topology>>,
@@ -188,13 +192,13 @@ impl StreamsGroup {
     pub(crate) fn new(id: Arc<str>) -> Self {
         Self {
             id,
-            epoch: 0,
+            epoch: FIRST_EPOCH,
             metadata_hash: 0,
-            validated_topology_epoch: NO_EPOCH,
+            validated_topology_epoch: 0,
             last_assignment_configs: BTreeMap::new(),
             topology: None,
             members: BTreeMap::new(),
-            assignment_epoch: 0,
+            assignment_epoch: FIRST_EPOCH,
             assignment_ms: 0,
             target: BTreeMap::new(),
         }
