@@ -3,6 +3,12 @@
 
 /// Request frames with no `socket.request.max.bytes` in force yet; larger ones close the connection.
 pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// A request of a key or version that is not served is read, and answered as far as the protocol has an answer, up to this
+/// size; a larger one closes the connection as soon as its first bytes say what it is.
+pub const UNKNOWN_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Reply bytes of all connections together that wait for clients to read them. Beyond it no further fetch is started, and
+/// clients that read nothing are cut off.
+pub const REPLY_BYTES_HELD_MAX: usize = 256 * 1024 * 1024;
 /// A frame's buffer grows as bytes arrive; never more than this is reserved because a size field says so.
 pub const FRAME_RESERVE_MAX: usize = 64 * 1024;
 /// A decoder allocates at most this multiple of the frame, plus [`DECODE_BUDGET_FLOOR`]; beyond: `DecodeError`. A list of
@@ -44,6 +50,8 @@ pub const TRANSACTIONAL_IDS_PER_PARTITION_MAX: usize = 200_000;
 pub const TRANSACTIONAL_ID_BYTES_PER_PARTITION_MAX: usize = 64 * 1024 * 1024;
 /// File handles kept open for segments by the whole process; the longest unused one is closed.
 pub const SEGMENT_HANDLES_MAX: usize = 4_096;
+/// File handles that are kept for everything but connections and segments: checkpoints, indexes, the journal, snapshots.
+pub const OTHER_HANDLES: usize = 128;
 /// Bytes of one file of settings; a larger one is refused.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Requests of one client connection that wait for a reply; more wait to be sent.

@@ -32,6 +32,7 @@ use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state::ShareStateCoordinator;
 use crate::startup::dirs::LogDirs;
 use crate::topic_config::TopicConfig;
+use crate::transactions::TransactionCoordinator;
 
 /// One broker process. Shared by all connections and background tasks for the life of the process.
 pub struct Broker {
@@ -45,6 +46,7 @@ pub struct Broker {
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,
     pub groups: Arc<GroupCoordinator>,
+    pub transactions: Arc<TransactionCoordinator>,
     pub share_states: Arc<ShareStateCoordinator>,
     /// All coordinators, each also a field of its own.
     pub(crate) coordinators: Vec<Arc<dyn CoordinatorLifecycle>>,

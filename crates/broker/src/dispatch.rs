@@ -86,6 +86,11 @@ pub static TABLE: &[Row] = &[
     reply!(DeleteRecords, 0..=2, k021_delete_records),
     reply!(InitProducerId, 0..=5, k022_init_producer_id),
     reply!(OffsetForLeaderEpoch, 2..=4, k023_offset_for_leader_epoch),
+    reply!(AddPartitionsToTxn, 0..=5, k024_add_partitions_to_txn),
+    reply!(AddOffsetsToTxn, 0..=4, k025_add_offsets_to_txn),
+    reply!(EndTxn, 0..=5, k026_end_txn),
+    reply!(WriteTxnMarkers, 1..=2, k027_write_txn_markers),
+    reply!(TxnOffsetCommit, 0..=5, k028_txn_offset_commit),
     reply!(DescribeConfigs, 1..=4, k032_describe_configs),
     reply!(AlterConfigs, 0..=2, k033_alter_configs),
     reply!(DescribeLogDirs, 1..=5, k035_describe_log_dirs),
@@ -96,6 +101,10 @@ pub static TABLE: &[Row] = &[
     reply!(UpdateFeatures, 0..=2, k057_update_features),
     reply!(DescribeCluster, 0..=2, k060_describe_cluster),
     reply!(DescribeProducers, 0..=0, k061_describe_producers),
+    reply!(DescribeTransactions, 0..=0, k065_describe_transactions),
+    reply!(ListTransactions, 0..=2, k066_list_transactions),
+    reply!(ConsumerGroupHeartbeat, 0..=1, k068_consumer_group_heartbeat),
+    reply!(ConsumerGroupDescribe, 0..=1, k069_consumer_group_describe),
     reply!(ListConfigResources, 0..=1, k074_list_config_resources),
     reply!(DescribeTopicPartitions, 0..=0, k075_describe_topic_partitions),
     reply!(ShareGroupHeartbeat, 1..=1, k076_share_group_heartbeat),
@@ -107,6 +116,8 @@ pub static TABLE: &[Row] = &[
     reply!(WriteShareGroupState, 0..=1, k085_write_share_group_state),
     reply!(DeleteShareGroupState, 0..=0, k086_delete_share_group_state),
     reply!(ReadShareGroupStateSummary, 0..=1, k087_read_share_group_state_summary),
+    reply!(StreamsGroupHeartbeat, 0..=0, k088_streams_group_heartbeat),
+    reply!(StreamsGroupDescribe, 0..=0, k089_streams_group_describe),
     reply!(DescribeShareGroupOffsets, 0..=1, k090_describe_share_group_offsets),
     reply!(AlterShareGroupOffsets, 0..=0, k091_alter_share_group_offsets),
     reply!(DeleteShareGroupOffsets, 0..=0, k092_delete_share_group_offsets),
@@ -147,6 +158,15 @@ impl Refusals {
 }
 
 impl Service for Dispatcher {
+    fn serves(&self, api_key: i16, api_version: i16) -> bool {
+        row(api_key).is_some_and(|row| (row.min_version..=row.max_version).contains(&api_version))
+    }
+
+    fn replies_at_length(&self, frame: &[u8]) -> bool {
+        let key = frame.first_chunk::<2>().map(|key| i16::from_be_bytes(*key));
+        [ApiKey::Fetch, ApiKey::ShareFetch].into_iter().any(|long| key == Some(long.code()))
+    }
+
     fn overlaps(&self, frame: &[u8]) -> bool {
         frame.first_chunk::<2>().is_some_and(|key| i16::from_be_bytes(*key) == ApiKey::Produce as i16)
     }

@@ -22,3 +22,4 @@ pub mod share_groups;
 pub mod share_state;
 pub mod startup;
 pub mod topic_config;
+pub mod transactions;

@@ -25,10 +25,10 @@ mod outbox;
 mod records;
 mod replay;
 mod shard;
-mod streams;
 pub mod share;
 pub mod share_partition;
 pub mod share_state;
+mod streams;
 pub mod transaction;
 mod txn_offset_commit;
 

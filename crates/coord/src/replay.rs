@@ -14,8 +14,8 @@ use crate::consumer::GroupRecord;
 use crate::group::GroupKind;
 use crate::offsets::OffsetAndMetadata;
 use crate::shard::GroupShard;
-use crate::streams;
 use crate::share;
+use crate::streams;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,8 +46,15 @@ pub const KAFKA_FEATURES: &[FeatureRange] = &[
 ];
 
 /// The highest level of each feature that this broker implements. Absent: 0.
-pub const IMPLEMENTED: &[(&str, i16)] =
-    &[(METADATA_VERSION, METADATA_VERSION_MAX), (KRAFT_VERSION, 1), (ELR_VERSION, 1), (SHARE_VERSION, 1)];
+pub const IMPLEMENTED: &[(&str, i16)] = &[
+    (METADATA_VERSION, METADATA_VERSION_MAX),
+    (KRAFT_VERSION, 1),
+    (ELR_VERSION, 1),
+    (TRANSACTION_VERSION, 2),
+    (GROUP_VERSION, 1),
+    (SHARE_VERSION, 1),
+    (STREAMS_VERSION, 1),
+];
 
 /// A feature as ApiVersions tells it to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +146,8 @@ mod tests {
         let seen = advertised(kafka, IMPLEMENTED);
         let metadata = seen.iter().find(|f| f.name == METADATA_VERSION).unwrap();
         assert_eq!((metadata.min_supported, metadata.max_supported, metadata.finalized), (7, 30, 30));
-        assert!(seen.iter().all(|f| f.name != TRANSACTION_VERSION && f.name != GROUP_VERSION));
+        let transactions = seen.iter().find(|f| f.name == TRANSACTION_VERSION).unwrap();
+        assert_eq!((transactions.max_supported, transactions.finalized), (2, 2));
         let with_groups = advertised(kafka, &[(GROUP_VERSION, 1)]);
         assert_eq!(
             with_groups.iter().map(|f| (f.name.as_str(), f.finalized)).collect::<Vec<_>>(),

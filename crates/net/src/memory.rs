@@ -2,6 +2,7 @@
 //! read, so a flood of large requests waits in the kernel's socket buffers instead of in this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -14,6 +15,16 @@ const UNIT_BYTES: usize = 1024;
 pub struct MemoryBudget {
     permits: Arc<Semaphore>,
     units: u32,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Counts one that waits, until dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A share of the budget, given back when dropped.
@@ -24,7 +35,7 @@ impl MemoryBudget {
     /// A budget of `bytes`, rounded up to whole KiB.
     pub fn new(bytes: usize) -> Self {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX >> 4).max(1);
-        Self { permits: Arc::new(Semaphore::new(units as usize)), units }
+        Self { permits: Arc::new(Semaphore::new(units as usize)), units, waiting: Arc::default() }
     }
 
     /// A permit at once, or `None` when the budget has no room for `bytes` now.
@@ -34,6 +45,11 @@ impl MemoryBudget {
         }
         let permit = self.permits.clone().try_acquire_many_owned(self.units_of(bytes)).ok()?;
         Some(MemoryPermit(Some(permit)))
+    }
+
+    /// Whether somebody waits for a permit.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn units_of(&self, bytes: usize) -> u32 {
@@ -46,6 +62,8 @@ impl MemoryBudget {
             return MemoryPermit(None);
         }
         let units = self.units_of(bytes);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
         // The semaphore is never closed, so the only error cannot occur; without a permit the frame would just be uncounted.
         MemoryPermit(self.permits.clone().acquire_many_owned(units).await.ok())
     }
@@ -64,6 +82,11 @@ mod tests {
         let small = budget.acquire(UNCOUNTED_FRAME_BYTES).await;
         assert!(budget.acquire(40 * 1024).now_or_never().is_none());
         assert!(budget.try_acquire(40 * 1024).is_none());
+        assert!(!budget.is_contended(), "who gave up does not wait");
+        let mut third = Box::pin(budget.acquire(40 * 1024));
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(budget.is_contended());
+        drop(third);
         drop((first, small));
         assert!(budget.acquire(40 * 1024).now_or_never().is_some());
     }

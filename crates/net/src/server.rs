@@ -6,14 +6,13 @@
 //! - All frames that one read brings are started, and all replies that are ready leave in one `writev`.
 //! - A size field reserves nothing: a buffer grows as bytes arrive, after a memory permit for the frame was granted.
 //! - An idle connection holds no buffer.
+//! - Whoever sends or reads too slowly loses the connection when others need the memory that it holds, not before.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -23,14 +22,27 @@ use taccola_base::limits;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::admission::Admissions;
 use crate::memory::{MemoryBudget, MemoryPermit, UNCOUNTED_FRAME_BYTES};
 use crate::outbox::Outbox;
 pub use crate::outbox::ReplyFrame;
+use crate::reply_memory::{ReplyMemory, ReplyShare};
 
 /// Reply bytes of one connection that wait for its socket before no further request of it is started.
 const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// A connection that was found busy when its idle time was up is looked at again no sooner than this.
 const IDLE_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A client that sends a large frame, or reads its replies, may pause this long while memory is short.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// Then, and with [`STALL_MAX`] granted, a large frame must come and replies must go at this rate.
+const BYTES_PER_SECOND_MIN: usize = 10 * 1024 * 1024;
+/// Replies of fewer bytes than this are not counted: their number is bounded by that of the connections.
+const UNCOUNTED_REPLY_BYTES: usize = 64 * 1024;
+/// API key and version, with which a request begins.
+const KEY_AND_VERSION_BYTES: usize = 4;
+/// Between two attempts to accept when the system is out of handles: the first wait, and the longest.
+const ACCEPT_RETRY_FIRST: Duration = Duration::from_millis(10);
+const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// What became of a request.
 #[derive(Debug)]
@@ -52,6 +64,10 @@ pub enum Call {
 
 /// What a listener serves.
 pub trait Service: Send + Sync + 'static {
+    /// Whether a request with this key and version is served. What is not is read up to [`limits::UNKNOWN_FRAME_BYTES_MAX`].
+    fn serves(&self, api_key: i16, api_version: i16) -> bool;
+    /// Whether the reply may hold many bytes, so that the request waits while too many are held already.
+    fn replies_at_length(&self, frame: &[u8]) -> bool;
     /// Whether the request may start while earlier requests of the same connection, all of this kind, are pending.
     fn overlaps(&self, frame: &[u8]) -> bool;
     /// Starts a request: whatever must keep the connection's order happens before this returns.
@@ -78,59 +94,11 @@ pub struct ServerLimits {
     pub frame_bytes_max: usize,
     /// `connections.max.idle.ms`.
     pub idle_max: Duration,
-    /// `max.connections` over all listeners.
-    pub connections_max: usize,
-    /// `max.connections.per.ip`.
-    pub connections_per_ip_max: usize,
     /// `socket.send.buffer.bytes` and `socket.receive.buffer.bytes`; `None` leaves them to the system.
     pub send_buffer_bytes: Option<usize>,
     pub receive_buffer_bytes: Option<usize>,
     /// How long a stopping server waits for requests that are under way.
     pub drain_max: Duration,
-}
-
-/// Counts of open connections, shared by all listeners.
-#[derive(Debug, Default)]
-pub struct ConnectionCounts {
-    total: AtomicUsize,
-    next_id: AtomicU64,
-    per_ip: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A slot of [`ConnectionCounts`], given back when dropped.
-struct Admission {
-    counts: Arc<ConnectionCounts>,
-    ip: IpAddr,
-}
-
-impl ConnectionCounts {
-    pub fn open_connections(&self) -> usize {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    fn admit(self: &Arc<Self>, ip: IpAddr, limits: &ServerLimits) -> Option<Admission> {
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let of_ip = per_ip.get(&ip).copied().unwrap_or(0);
-        if self.total.load(Ordering::Relaxed) >= limits.connections_max || of_ip >= limits.connections_per_ip_max {
-            return None;
-        }
-        per_ip.insert(ip, of_ip + 1);
-        self.total.fetch_add(1, Ordering::Relaxed);
-        Some(Admission { counts: self.clone(), ip })
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let mut per_ip = self.counts.per_ip.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(of_ip) = per_ip.get_mut(&self.ip) {
-            *of_ip -= 1;
-            if *of_ip == 0 {
-                per_ip.remove(&self.ip);
-            }
-        }
-        self.counts.total.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// One bound listener that is ready to be served.
@@ -140,7 +108,8 @@ pub struct Server<S> {
     pub service: Arc<S>,
     pub limits: ServerLimits,
     pub memory: MemoryBudget,
-    pub counts: Arc<ConnectionCounts>,
+    pub replies: ReplyMemory,
+    pub admissions: Arc<Admissions>,
     /// Turns true when the server shall stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -160,18 +129,39 @@ pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 
 impl<S: Service> Server<S> {
     /// Accepts connections until the stop signal, then waits for the open ones to finish what they started.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
         let mut connections = tokio::task::JoinSet::new();
+        let mut retry = ACCEPT_RETRY_FIRST;
+        let mut stop = self.stop.clone();
+        let mut stopped = std::pin::pin!(stopped(&mut stop));
         loop {
-            tokio::select! {
-                _ = stopped(&mut self.stop) => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(&mut connections, stream, peer),
-                    Err(error) => {
-                        // Out of handles or memory: the backlog holds the clients until some are free again.
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+            let accepted = tokio::select! {
+                () = &mut stopped => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if retry > ACCEPT_RETRY_FIRST {
+                        tracing::info!(listener = &*self.listener_name, "connections are accepted again");
+                        retry = ACCEPT_RETRY_FIRST;
+                    }
+                    tokio::select! {
+                        () = &mut stopped => break,
+                        () = self.admit(&mut connections, stream, peer) => {}
+                    }
+                }
+                // The client was gone before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of handles or memory: the backlog holds the clients until some are free again.
+                    if retry == ACCEPT_RETRY_FIRST {
+                        tracing::warn!(%error, "cannot accept connections; trying again until it works");
+                    }
+                    retry = (retry * 2).min(ACCEPT_RETRY_MAX);
+                    tokio::select! {
+                        () = &mut stopped => break,
+                        () = tokio::time::sleep(retry) => {}
                     }
                 }
             }
@@ -184,9 +174,10 @@ impl<S: Service> Server<S> {
         }
     }
 
-    fn admit(&self, connections: &mut tokio::task::JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
-        let Some(admission) = self.counts.admit(peer.ip(), &self.limits) else {
-            tracing::debug!(%peer, "refused a connection: the limit is reached");
+    /// Waits for a place, and serves the connection or closes it.
+    async fn admit(&self, connections: &mut tokio::task::JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
+        let Some(admission) = self.admissions.admit(&self.listener_name, peer.ip()).await else {
+            tracing::debug!(%peer, "closed a connection: too many from its address");
             return;
         };
         let Ok(local) = stream.local_addr() else { return };
@@ -194,7 +185,7 @@ impl<S: Service> Server<S> {
             tracing::debug!(%peer, %error, "socket options");
         }
         let info = Arc::new(ConnectionInfo {
-            id: self.counts.next_id.fetch_add(1, Ordering::Relaxed),
+            id: self.admissions.next_id(),
             listener: self.listener_name.clone(),
             peer,
             local,
@@ -206,12 +197,14 @@ impl<S: Service> Server<S> {
             limits: self.limits.clone(),
             memory: self.memory.clone(),
             stop: self.stop.clone(),
+            replies: self.replies.share(),
             inbox: BytesMut::new(),
             outbox: Outbox::default(),
             pending: FuturesOrdered::new(),
             pending_bytes: 0,
             pending_overlap: true,
             permit: None,
+            permit_since: Instant::now(),
             closing: false,
         };
         connections.spawn(async move {
@@ -262,6 +255,8 @@ struct Connection<S> {
     /// Bytes that were read and not yet started; empty and without capacity while the connection idles.
     inbox: BytesMut,
     outbox: Outbox,
+    /// Counts the bytes in the outbox.
+    replies: ReplyShare,
     pending: FuturesOrdered<PendingReply>,
     /// Frame bytes of the pending requests.
     pending_bytes: usize,
@@ -269,6 +264,8 @@ struct Connection<S> {
     pending_overlap: bool,
     /// The permit of the frame that is being read, taken as soon as its size is known.
     permit: Option<MemoryPermit>,
+    /// Since when the permit is held, while it is.
+    permit_since: Instant,
     /// No further request is read; what is pending is still answered.
     closing: bool,
 }
@@ -302,6 +299,9 @@ impl<S: Service> Connection<S> {
             }
             let permit_bytes = if self.closing { None } else { self.permit_wanted()? };
             let reading = !self.closing && !blocked && permit_bytes.is_none();
+            // Whatever else blocks has pending requests, a full outbox or a permit to wait for.
+            let wants_room = blocked && self.pending.is_empty() && permit_bytes.is_none();
+            let replies = self.replies.memory().clone();
             if self.inbox.is_empty() && self.inbox.capacity() > 0 && self.pending.is_empty() {
                 self.inbox = BytesMut::new();
             }
@@ -313,11 +313,21 @@ impl<S: Service> Connection<S> {
                     active_at = Instant::now();
                     self.read_available()?;
                 }
-                permit = self.memory.acquire(permit_bytes.unwrap_or(0)), if permit_bytes.is_some() => self.permit = Some(permit),
+                permit = self.memory.acquire(permit_bytes.unwrap_or(0)), if permit_bytes.is_some() => {
+                    self.permit = Some(permit);
+                    self.permit_since = Instant::now();
+                    idle.as_mut().reset((Instant::now() + IDLE_CHECK_EVERY).into());
+                }
+                () = replies.room(), if wants_room => {}
                 () = &mut stopped, if !self.closing => self.closing = true,
                 () = &mut idle => {
-                    let until = active_at + self.limits.idle_max;
-                    if reading && self.pending.is_empty() && until <= Instant::now() {
+                    self.check_progress()?;
+                    let until = match self.permit {
+                        // Looked at again soon.
+                        Some(_) => Instant::now(),
+                        None => active_at + self.limits.idle_max,
+                    };
+                    if reading && self.pending.is_empty() && active_at + self.limits.idle_max <= Instant::now() {
                         tracing::debug!(peer = %self.info.peer, "closed an idle connection");
                         return Ok(());
                     }
@@ -339,6 +349,9 @@ impl<S: Service> Connection<S> {
                 NextFrame::Partial(_) => return Ok(false),
             };
             let frame_bytes = self.inbox.get(4..4 + size).unwrap_or_default();
+            if self.replies.memory().is_spent() && self.service.replies_at_length(frame_bytes) {
+                return Ok(true);
+            }
             let overlaps = self.service.overlaps(frame_bytes);
             if !self.pending.is_empty() {
                 let full = self.pending.len() >= limits::IN_FLIGHT_REQUESTS_MAX
@@ -400,7 +413,10 @@ impl<S: Service> Connection<S> {
 
     fn deliver(&mut self, reply: Reply) {
         match reply {
-            Reply::Frame(frame) => self.outbox.push(frame),
+            Reply::Frame(frame) => {
+                self.outbox.push(frame);
+                self.count_replies();
+            }
             Reply::None => {}
             Reply::Close(reason) => {
                 tracing::debug!(peer = %self.info.peer, client = self.info.id, reason, "closing a connection");
@@ -410,20 +426,37 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// Looks at the frame at the head of the inbox. A negative size, or one above the limit, closes the connection:
-    /// there is no way to find the next request.
+    /// Looks at the frame at the head of the inbox. A negative size, one above the limit, or a large request of a kind
+    /// that is not served closes the connection: there is no way, or no reason, to get to the next request.
     fn next_frame(&self) -> io::Result<NextFrame> {
         let Some(prefix) = self.inbox.first_chunk::<4>() else { return Ok(NextFrame::Partial(4)) };
+        let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
         let size = i32::from_be_bytes(*prefix);
-        match usize::try_from(size) {
-            Ok(size) if size > self.limits.frame_bytes_max => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("a request of {size} bytes is above socket.request.max.bytes={}", self.limits.frame_bytes_max),
-            )),
-            Ok(size) if self.inbox.len() >= 4 + size => Ok(NextFrame::Whole(size)),
-            Ok(size) => Ok(NextFrame::Partial(4 + size)),
-            Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("a request of {size} bytes"))),
+        let Ok(size) = usize::try_from(size) else { return invalid(format!("a request of {size} bytes")) };
+        if size > self.limits.frame_bytes_max {
+            let max = self.limits.frame_bytes_max;
+            return invalid(format!("a request of {size} bytes is above socket.request.max.bytes={max}"));
         }
+        if size > limits::UNKNOWN_FRAME_BYTES_MAX {
+            let Some([_, _, _, _, key_high, key_low, version_high, version_low]) = self.inbox.first_chunk::<8>() else {
+                return Ok(NextFrame::Partial(4 + KEY_AND_VERSION_BYTES));
+            };
+            let (key, version) =
+                (i16::from_be_bytes([*key_high, *key_low]), i16::from_be_bytes([*version_high, *version_low]));
+            if !self.service.serves(key, version) {
+                return invalid(format!("{size} bytes of a request that is not served: key {key}, version {version}"));
+            }
+        }
+        Ok(if self.inbox.len() >= 4 + size { NextFrame::Whole(size) } else { NextFrame::Partial(4 + size) })
+    }
+
+    /// Cuts off whoever holds memory for a frame that does not come while others wait for that memory.
+    fn check_progress(&self) -> io::Result<()> {
+        let NextFrame::Partial(size) = self.next_frame()? else { return Ok(()) };
+        if self.permit.is_some() && self.memory.is_contended() && self.permit_since.elapsed() > patience(size) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a large request comes too slowly"));
+        }
+        Ok(())
     }
 
     /// Bytes for which the frame at the head of the inbox still needs a permit.
@@ -458,19 +491,60 @@ impl<S: Service> Connection<S> {
     }
 
     async fn write_outbox(&mut self) -> io::Result<()> {
+        let (begun, patience) = (Instant::now(), patience(self.outbox.len()));
         while !self.outbox.is_empty() {
             let written = self.stream.try_write_vectored(&self.outbox.slices());
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.outbox.advance(count),
+                Ok(count) => {
+                    self.outbox.advance(count);
+                    self.count_replies();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::time::timeout(self.limits.idle_max, self.stream.writable()).await.map_err(|_| {
-                        io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies")
-                    })??;
+                    let bytes = self.outbox.len();
+                    let wait = Wait { bytes, idle_max: self.limits.idle_max, until: begun + patience };
+                    let replies = self.replies.memory().clone();
+                    if let Err(error) = wait.writable(&self.stream, &replies).await {
+                        tracing::info!(peer = %self.info.peer, bytes, %error, "closing a connection");
+                        return Err(error);
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn count_replies(&mut self) {
+        let bytes = self.outbox.len();
+        self.replies.set(if bytes > UNCOUNTED_REPLY_BYTES { bytes } else { 0 });
+    }
+}
+
+/// How long this many bytes may be under way while memory is short.
+fn patience(bytes: usize) -> Duration {
+    STALL_MAX + Duration::from_millis((bytes / (BYTES_PER_SECOND_MIN / 1000)) as u64)
+}
+
+/// The wait for a client that does not take its replies.
+struct Wait {
+    bytes: usize,
+    idle_max: Duration,
+    /// Longer only while nobody else needs the memory.
+    until: Instant,
+}
+
+impl Wait {
+    async fn writable(&self, stream: &TcpStream, replies: &ReplyMemory) -> io::Result<()> {
+        let stalled = Instant::now();
+        loop {
+            if let Ok(ready) = tokio::time::timeout(IDLE_CHECK_EVERY, stream.writable()).await {
+                return ready;
+            }
+            let needed = self.bytes > UNCOUNTED_REPLY_BYTES && replies.is_spent();
+            if stalled.elapsed() >= self.idle_max || (needed && Instant::now() > self.until) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies"));
+            }
+        }
     }
 }

@@ -338,6 +338,9 @@ fn read_transactions(v: &mut View<'_>) -> TransactionsConfig {
         abort_timed_out_interval: v.ms("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
         remove_expired_interval: v.ms("transaction.remove.expired.transaction.cleanup.interval.ms"),
         two_phase_commit_enable: v.bool("transaction.two.phase.commit.enable"),
+        partition_verification_enable: v.bool("transaction.partition.verification.enable"),
+        add_partitions_retry_backoff: v.ms("add.partitions.to.txn.retry.backoff.ms"),
+        add_partitions_retry_backoff_max: v.ms("add.partitions.to.txn.retry.backoff.max.ms"),
     }
 }
 

@@ -299,6 +299,10 @@ pub struct TransactionsConfig {
     pub abort_timed_out_interval: Duration,
     pub remove_expired_interval: Duration,
     pub two_phase_commit_enable: bool,
+    pub partition_verification_enable: bool,
+    pub add_partitions_retry_backoff: Duration,
+    /// In all, for one request.
+    pub add_partitions_retry_backoff_max: Duration,
 }
 
 /// Share coordinator and `__share_group_state`.

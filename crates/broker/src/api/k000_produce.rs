@@ -3,6 +3,9 @@
 //! Behaviour: batches are checked and appended before this returns, in request order, so pipelined requests of one
 //! connection keep their order; the acknowledgement waits for the journal where `acks=all` asks for the disk. acks=0
 //! gets no reply, and a closed connection when anything failed, because the client would not learn of it otherwise.
+//! The first batch of a transaction in a partition waits until the coordinator has said that the partition is part of the
+//! transaction, and has what comes behind it wait too (`transactions/verification.rs`; KIP-890). From v12 on the partition
+//! is added to the transaction by that.
 //! Version notes: v13 names topics by id (KIP-516); v10 adds the current leader to NOT_LEADER answers (KIP-951).
 //! v0–v2 are advertised for old librdkafka (KAFKA-18659) and refused like any version without a schema.
 
@@ -10,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use taccola_log::AppendOrigin;
 use taccola_net::server::{Call, Reply};
 use taccola_wire::batch::validate::{Validated, validate};
 use taccola_wire::error::ErrorCode;
@@ -26,6 +28,7 @@ use crate::dispatch;
 use crate::error_map;
 use crate::partition::{Durability, Partition};
 use crate::runtime::journal::Ticket;
+use crate::transactions::produce::{self as transaction, Begun, Verified};
 
 const ACKS_ALL: i16 = -1;
 const ACKS_NONE: i16 = 0;
@@ -36,21 +39,75 @@ const ADMIN_CLIENT_ID: &str = "__admin_client";
 pub fn start(broker: &Arc<Broker>, context: RequestContext, request: ProduceRequest) -> Call {
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    match transaction::begin(broker, &context, &request) {
+        Err(error) => Call::Done(refuse_all(&context, &request, error)),
+        Ok(Begun::Nothing) => {
+            let (response, ticket) = append_all(broker, &context, request, &Verified::default());
+            let Some(ticket) = ticket.filter(|_| acks != ACKS_NONE) else {
+                return Call::Done(reply(&context, acks, &response));
+            };
+            let broker = broker.clone();
+            Call::Pending(Box::pin(async move { acknowledged(&broker, &context, ticket, timeout, response).await }))
+        }
+        Ok(Begun::Ask(asked)) => {
+            let broker = broker.clone();
+            Call::Exclusive(Box::pin(async move {
+                let verified = transaction::ask(&broker, &context, &request, asked).await;
+                let (response, ticket) = append_all(&broker, &context, request, &verified);
+                match ticket.filter(|_| acks != ACKS_NONE) {
+                    None => reply(&context, acks, &response),
+                    Some(ticket) => acknowledged(&broker, &context, ticket, timeout, response).await,
+                }
+            }))
+        }
+    }
+}
+
+fn append_all(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: ProduceRequest,
+    verified: &Verified,
+) -> (ProduceResponse, Option<Ticket>) {
+    let acks = request.acks;
     let mut ticket = None;
     let mut response = ProduceResponse::default();
     for topic in request.topic_data {
-        response.responses.push(append_topic(broker, &context, acks, topic, &mut ticket));
+        response.responses.push(append_topic(broker, context, acks, topic, verified, &mut ticket));
     }
-    if acks == ACKS_NONE {
-        return Call::Done(reply_to_no_acks(&response));
+    if acks != ACKS_NONE {
+        add_current_leaders(broker, context, &mut response);
     }
-    add_current_leaders(broker, &context, &mut response);
-    let Some(ticket) = ticket else { return Call::Done(dispatch::encode(&context, &response)) };
-    let broker = broker.clone();
-    Call::Pending(Box::pin(async move {
-        finish(&broker, ticket, timeout, &mut response).await;
-        dispatch::encode(&context, &response)
-    }))
+    (response, ticket)
+}
+
+async fn acknowledged(
+    broker: &Broker,
+    context: &RequestContext,
+    ticket: Ticket,
+    timeout: Duration,
+    mut response: ProduceResponse,
+) -> Reply {
+    finish(broker, ticket, timeout, &mut response).await;
+    dispatch::encode(context, &response)
+}
+
+fn reply(context: &RequestContext, acks: i16, response: &ProduceResponse) -> Reply {
+    if acks == ACKS_NONE { reply_to_no_acks(response) } else { dispatch::encode(context, response) }
+}
+
+/// The same error for every partition.
+fn refuse_all(context: &RequestContext, request: &ProduceRequest, error: ErrorCode) -> Reply {
+    let responses = request.topic_data.iter().map(|topic| TopicProduceResponse {
+        name: topic.name.clone(),
+        topic_id: topic.topic_id,
+        partition_responses: topic
+            .partition_data
+            .iter()
+            .map(|p| Rejected::code(error).into_response(p.index))
+            .collect(),
+    });
+    reply(context, request.acks, &ProduceResponse { responses: responses.collect(), ..Default::default() })
 }
 
 /// Second stage: waits for the disk. What the journal refuses was never acknowledged.
@@ -76,6 +133,7 @@ fn append_topic(
     context: &RequestContext,
     acks: i16,
     topic: TopicProduceData,
+    verified: &Verified,
     ticket: &mut Option<Ticket>,
 ) -> TopicProduceResponse {
     let by_id = context.api_version >= 13;
@@ -87,7 +145,7 @@ fn append_topic(
             let index = data.index;
             let result = match &name {
                 None => Err(Rejected::code(ErrorCode::UnknownTopicId)),
-                Some(name) => append_partition(broker, context, acks, name, data, ticket),
+                Some(name) => append_partition(broker, context, acks, name, data, verified, ticket),
             };
             result.unwrap_or_else(|rejected| rejected.into_response(index))
         })
@@ -127,6 +185,7 @@ fn append_partition(
     acks: i16,
     topic: &str,
     data: PartitionProduceData,
+    verified: &Verified,
     ticket: &mut Option<Ticket>,
 ) -> Result<PartitionProduceResponse, Rejected> {
     if !matches!(acks, ACKS_ALL | ACKS_NONE | 1) {
@@ -135,6 +194,7 @@ fn append_partition(
     if taccola_base::topic::is_internal(topic) && context.client_id() != ADMIN_CLIENT_ID {
         return Err(Rejected::code(ErrorCode::InvalidTopicException));
     }
+    let origin = verified.origin(broker, context, topic, &data).map_err(Rejected::code)?;
     let partition = broker
         .partitions
         .get(topic, data.index)
@@ -147,7 +207,7 @@ fn append_partition(
     let durability = if acks == ACKS_ALL { broker.acks_all_durability() } else { Durability::PageCache };
     let now_ms = broker.now_ms();
     let outcome = partition
-        .append(&broker.journal, &mut batch.records, AppendOrigin::Client, durability, now_ms)
+        .append(&broker.journal, &mut batch.records, origin, durability, now_ms)
         .map_err(|error| Rejected { message: Some(error.to_string()), ..Rejected::code(error_map::append(&error)) })?;
     broker.metrics.produced(batch.records.len());
     *ticket = (*ticket).max(outcome.ticket);

@@ -1,13 +1,13 @@
 //! FindCoordinator, key 10, v0–v6.
 //!
-//! Behaviour: names the broker that leads the group's partition of `__consumer_offsets`, which is created if it is not
-//! there. Version notes: v1 has key types, v4 takes several keys. Transactional ids have no coordinator here yet:
-//! UNSUPPORTED_VERSION, which clients do not retry, so that they fail at once and say why. v6 knows share partitions, whose
-//! keys are `groupId:topicId:partition`. INVALID_REQUEST for types that a version does not know.
+//! Behaviour: names the broker that leads the partition of `__consumer_offsets` or `__transaction_state` that the group or
+//! transactional id belongs to; the topic is created if it is not there. Version notes: v1 has key types, v4 takes several
+//! keys, v6 knows share partitions, whose keys are `groupId:topicId:partition`. INVALID_REQUEST for types that a version
+//! does not know.
 
 use std::sync::Arc;
 
-use taccola_base::topic::{GROUP_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC};
+use taccola_base::topic::{GROUP_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC};
 use taccola_coord::share_state::SharePartitionKey;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::find_coordinator_request::FindCoordinatorRequest;
@@ -54,18 +54,20 @@ async fn find(
     key_type: i8,
     key: &str,
 ) -> Result<BrokerEndpoint, ErrorCode> {
-    match key_type {
-        GROUP => {}
-        TRANSACTION => return Err(ErrorCode::UnsupportedVersion),
+    let topic = match key_type {
+        GROUP => GROUP_METADATA_TOPIC,
+        TRANSACTION => TRANSACTION_STATE_TOPIC,
         SHARE if context.api_version >= SHARE_SINCE => return find_share(broker, context, key).await,
         _ => return Err(ErrorCode::InvalidRequest),
+    };
+    if broker.image().topics.by_name(topic).is_none() {
+        broker.auto_create(std::iter::once(topic)).await;
     }
-    if broker.image().topics.by_name(GROUP_METADATA_TOPIC).is_none() {
-        broker.auto_create(std::iter::once(GROUP_METADATA_TOPIC)).await;
-    }
-    let partition = broker.group_partition(key)?;
-    let (leader, _) =
-        broker.current_leader(GROUP_METADATA_TOPIC, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let partition = match key_type {
+        TRANSACTION => broker.transaction_partition(key).map_err(|_| ErrorCode::CoordinatorNotAvailable)?,
+        _ => broker.group_partition(key)?,
+    };
+    let (leader, _) = broker.current_leader(topic, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let image = broker.image();
     broker.endpoint(&image, &context.connection, leader).ok_or(ErrorCode::CoordinatorNotAvailable)
 }

@@ -4,11 +4,12 @@
 //! Kafka only a transactional producer keeps its id and has its epoch raised. A producer id without an epoch, or an epoch
 //! without an id, is INVALID_REQUEST.
 //!
-//! There is no transaction coordinator here: a transactional id is UNSUPPORTED_VERSION, which tells the truth and ends
-//! `initTransactions`; the errors of a coordinator that is away or still loading would have clients try for ever.
+//! A transactional id goes to its coordinator, which gives it a producer id, or a higher epoch of the one that it has, and
+//! aborts what the last user of the id left open.
 
 use std::sync::Arc;
 
+use taccola_coord::transaction::TransactionResponse;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::init_producer_id_request::InitProducerIdRequest;
 use taccola_wire::messages::init_producer_id_response::InitProducerIdResponse;
@@ -21,15 +22,20 @@ const NO_PRODUCER_EPOCH: i16 = -1;
 
 pub async fn handle(
     broker: &Arc<Broker>,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
-    let given = match refusal(&request) {
-        Some(error) => Err(error),
-        None => broker.next_producer_id().await,
+    let given = match (refusal(&request), &request.transactional_id) {
+        (Some(error), _) => Err(error),
+        (None, Some(_)) => transactional(broker, context, &request).await,
+        (None, None) => broker.next_producer_id().await.map(|producer_id| InitProducerIdResponse {
+            producer_id,
+            producer_epoch: 0,
+            ..Default::default()
+        }),
     };
     match given {
-        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
+        Ok(response) => response,
         Err(error) => InitProducerIdResponse {
             error_code: error.code(),
             producer_id: NO_PRODUCER_ID,
@@ -39,13 +45,29 @@ pub async fn handle(
     }
 }
 
+async fn transactional(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: &InitProducerIdRequest,
+) -> Result<InitProducerIdResponse, ErrorCode> {
+    let given = broker.transact(
+        context,
+        request.transactional_id.as_deref().unwrap_or_default(),
+        |shard, call, fresh| shard.handle_init_producer_id(call.now_ms, &call.context, request, fresh),
+        |response| match response {
+            TransactionResponse::InitProducerId(response) => Some(response),
+            _ => None,
+        },
+    );
+    given.await
+}
+
 fn refusal(request: &InitProducerIdRequest) -> Option<ErrorCode> {
     let half = (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_PRODUCER_EPOCH);
     match &request.transactional_id {
         _ if half => Some(ErrorCode::InvalidRequest),
         Some(id) if id.is_empty() => Some(ErrorCode::InvalidRequest),
-        Some(_) => Some(ErrorCode::UnsupportedVersion),
-        None => None,
+        Some(_) | None => None,
     }
 }
 
@@ -66,6 +88,6 @@ mod tests {
         assert_eq!(refusal(&request(7, -1, None)), Some(ErrorCode::InvalidRequest));
         assert_eq!(refusal(&request(-1, 3, None)), Some(ErrorCode::InvalidRequest));
         assert_eq!(refusal(&request(-1, -1, Some(""))), Some(ErrorCode::InvalidRequest));
-        assert_eq!(refusal(&request(-1, -1, Some("t"))), Some(ErrorCode::UnsupportedVersion));
+        assert_eq!(refusal(&request(-1, -1, Some("t"))), None);
     }
 }

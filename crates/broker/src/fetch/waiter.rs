@@ -64,6 +64,10 @@ impl WaiterList {
         self.waiters.push(waiter);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
     pub fn add(&mut self, bytes: i64) {
         self.waiters.retain(|waiter| {
             if waiter.finished.load(Ordering::Acquire) {

@@ -56,6 +56,8 @@ struct PartitionState {
     /// The ticket of the newest batch in the journal.
     last_ticket: Option<Ticket>,
     waiters: WaiterList,
+    /// Who waits for committed records: woken by the last stable offset.
+    stable_waiters: WaiterList,
 }
 
 /// A batch that was appended and is not yet on disk.
@@ -82,6 +84,7 @@ impl Partition {
             undurable: VecDeque::new(),
             last_ticket: None,
             waiters: WaiterList::default(),
+            stable_waiters: WaiterList::default(),
         };
         Arc::new(Self { topic_partition, topic_id, log_dir, dirty: AtomicBool::new(false), state: Mutex::new(state) })
     }
@@ -95,7 +98,7 @@ impl Partition {
         let mut state = self.state.lock();
         if state.leadership != leadership {
             state.leadership = leadership;
-            state.waiters.wake_all();
+            state.wake_all();
         }
     }
 
@@ -121,7 +124,7 @@ impl Partition {
     /// Takes the log away for good: fetches wake and find the partition gone.
     pub fn take_log(&self) -> Option<PartitionLog> {
         let mut state = self.state.lock();
-        state.waiters.wake_all();
+        state.wake_all();
         state.log.take()
     }
 
@@ -129,7 +132,10 @@ impl Partition {
     pub fn register_waiter(&self, waiter: &Arc<FetchWaiter>, isolation: FetchIsolation, seen_upper_bound: i64) {
         let mut state = self.state.lock();
         match &state.log {
-            Some(log) if isolation.upper_bound(log) == seen_upper_bound => state.waiters.register(waiter.clone()),
+            Some(log) if isolation.upper_bound(log) == seen_upper_bound => match isolation {
+                FetchIsolation::TxnCommitted => state.stable_waiters.register(waiter.clone()),
+                FetchIsolation::LogEnd | FetchIsolation::HighWatermark => state.waiters.register(waiter.clone()),
+            },
             _ => waiter.wake(),
         }
     }
@@ -169,14 +175,29 @@ impl Partition {
 }
 
 impl PartitionState {
+    fn wake_all(&mut self) {
+        self.waiters.wake_all();
+        self.stable_waiters.wake_all();
+    }
+
     /// Raises the high watermark to the first batch that is not durable, or the log's end, and tells who waits.
     fn advance_high_watermark(&mut self, bytes: i64) {
         let Some(log) = &mut self.log else { return };
         let target = self.undurable.front().map_or(log.log_end_offset(), |oldest| oldest.base_offset);
         let before = log.high_watermark();
-        if target > before {
-            log.set_high_watermark(target);
-            self.waiters.add(bytes.max(1));
+        if target <= before {
+            return;
+        }
+        // Looked at only where somebody waits for it: the log may not have read its producers yet.
+        let stable_before = (!self.stable_waiters.is_empty()).then(|| log.last_stable_offset());
+        log.set_high_watermark(target);
+        self.waiters.add(bytes.max(1));
+        let Some(stable_before) = stable_before else { return };
+        match log.last_stable_offset() - stable_before {
+            ..=0 => {}
+            // The end of a transaction shows what was there before: more than these bytes.
+            moved if moved > target - before => self.stable_waiters.wake_all(),
+            _ => self.stable_waiters.add(bytes.max(1)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! last, when the broker knows at least what it knew before it stopped.
 
 pub mod dirs;
+pub(crate) mod file_handles;
 mod recovery;
 
 use std::io;
@@ -12,7 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use taccola_base::config::{AcksDurability, Listener, ServerConfig, Settings};
 use taccola_base::topic::CLUSTER_METADATA_TOPIC;
-use taccola_base::{TopicPartition, Uuid, limits};
+use taccola_base::{TopicPartition, Uuid};
 use taccola_coord::GroupConfig;
 use taccola_log::journal::{self, Journal};
 use taccola_log::{LogConfig, LogShared, PartitionLog, log_dir};
@@ -40,6 +41,7 @@ use crate::runtime::replicas::describe;
 use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state;
 use crate::topic_config::TopicConfig;
+use crate::transactions;
 use dirs::LogDirs;
 use recovery::OpenedLogs;
 pub use recovery::RecoverySummary;
@@ -76,10 +78,11 @@ pub(crate) async fn open(
     config: ServerConfig,
     settings: Settings,
     bound: &[(Listener, TcpListener)],
+    segment_handles_max: usize,
 ) -> Result<(Arc<Broker>, RecoverySummary), StartError> {
     let now_ms = clock::now_ms();
     let dirs = dirs::open(&config, now_ms)?;
-    let shared = LogShared::new(limits::SEGMENT_HANDLES_MAX);
+    let shared = LogShared::new(segment_handles_max);
     let base = TopicConfig::new(config.log.clone(), config.log_manager.producer_id_expiration_ms);
     let metadata_config = Arc::new(metadata_log_config(&config));
     let config_of = |tp: &TopicPartition| {
@@ -131,6 +134,7 @@ pub(crate) async fn open(
         journal.clone(),
         tokio::runtime::Handle::current(),
     );
+    let transactions = transactions::coordinator(&config, durability, journal.clone());
     let share_states = share_state::coordinator(&config, durability, journal.clone());
     let broker = Arc::new(Broker {
         node_id: config.node_id,
@@ -138,8 +142,9 @@ pub(crate) async fn open(
         kraft_version,
         log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
         partitions: PartitionTable::default(),
-        coordinators: vec![groups.clone(), share_states.clone()],
+        coordinators: vec![groups.clone(), transactions.clone(), share_states.clone()],
         groups,
+        transactions,
         share_states,
         journal,
         log_shared: shared,
@@ -161,6 +166,7 @@ pub(crate) async fn open(
         config,
     });
     share_state::serve_actions(&broker);
+    transactions::serve_actions(&broker);
     adopt_logs(&broker, image, logs);
     register(&broker, bound, summary.clean).await?;
     for coordinator in &broker.coordinators {

@@ -26,14 +26,17 @@ pub(super) static KEYS: &[ConfigKey] = &[
     key("listeners").list("PLAINTEXT://:9092").high().per_broker().implemented()
         .doc("Addresses to listen on, as NAME://host:port; an empty host or 0.0.0.0 means every interface, port 0 \
              any free port."),
-    key("max.connection.creation.rate").int(INT_MAX).min(0).medium().cluster_wide().accepted()
-        .doc("New connections accepted per second; what comes faster waits in the backlog."),
+    key("max.connection.creation.rate").int(INT_MAX).min(0).medium().cluster_wide().implemented()
+        .doc("New connections accepted per second, after a burst of one second's worth; what comes faster waits in the \
+             backlog. Also for single listeners, as listener.name.<name>.max.connection.creation.rate."),
     key("max.connections").int(INT_MAX).min(0).medium().cluster_wide().implemented()
-        .doc("Open connections on all listeners together; further ones wait to be accepted."),
+        .doc("Open connections on all listeners together, and never more than the process's limit of open files \
+             leaves; further ones wait to be accepted. Also for single listeners, as \
+             listener.name.<name>.max.connections."),
     key("max.connections.per.ip").int(INT_MAX).min(0).medium().cluster_wide().implemented()
         .doc("Open connections from one address; further ones are closed at once."),
-    key("max.connections.per.ip.overrides").string("").medium().cluster_wide().accepted()
-        .doc("Limits for single addresses or host names, as host:limit,host:limit."),
+    key("max.connections.per.ip.overrides").string("").medium().cluster_wide().implemented()
+        .doc("Limits for single addresses or host names instead of max.connections.per.ip, as host:limit,host:limit."),
     key("num.io.threads").int(8).min(1).high().cluster_wide().accepted()
         .doc("Kafka's request handler threads; the runtime here sizes itself by the processors."),
     key("num.network.threads").int(3).min(1).high().cluster_wide().accepted()
@@ -44,7 +47,8 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Request bytes held in memory by all connections together; reading stops beyond it; -1: a share of the \
              machine's memory."),
     key("queued.max.requests").int(500).min(1).high().accepted()
-        .doc("Requests received and not yet answered, on all connections together; reading stops beyond it."),
+        .doc("Length of Kafka's queue between its network and its handler threads. There is none here: a request is \
+             started when it has been read, up to 64 requests and 8 MiB per connection."),
     key("request.timeout.ms").int(30_000).ms().high().implemented()
         .doc("How long a request of this broker to another node may take."),
     key("security.inter.broker.protocol").string("PLAINTEXT")
