@@ -12,9 +12,16 @@
 //! offset-delete CLIENT GROUP TOPIC-PARTITION...
 //! delete CLIENT GROUP...              describe v= GROUP...        list [states=A,B types=a,b]
 //! topics-deleted [id=N] TOPIC...
+//! topic NAME PARTITIONS               creates a topic, or gives it more partitions; the n-th has the id n
+//! drop-topic NAME
+//! group-config GROUP KEY:VALUE...     sets what can be set for a group by name
+//! chb CLIENT GROUP [epoch= member= v= instance= rack= rebalance= topics=A+B regex= assignor= owned=ID:P+P,... | -]
+//!                                     a ConsumerGroupHeartbeat; without `member=` the client's name is the id
+//! cdescribe GROUP...                  a ConsumerGroupDescribe
 //! tick DURATION                       lets time pass; timers fire at their time
 //! hold                                appended records stay uncommitted until `release`
 //! release                             commits what is held, and goes back to committing at once
+//! next-append-fails ERROR             the next records never get into the log
 //! append-fails ERROR | append-times-out ERROR   the fate of the oldest append that is held
 //! crash                               forgets everything but the committed log, and replays it
 //! unload                              gives the shard up
@@ -24,6 +31,8 @@
 //! log                                 prints the log
 //! ```
 
+mod cluster;
+mod consumer;
 mod oracle;
 mod print;
 mod requests;
@@ -64,6 +73,15 @@ const KEYS: &[&str] = &[
     "metadata-max",
     "offsets-retention",
     "check-interval",
+    "epoch",
+    "topics",
+    "regex",
+    "owned",
+    "assignor",
+    "rack",
+    "assignment-interval",
+    "consumer-max-size",
+    "policy",
 ];
 
 impl<'a> Args<'a> {

@@ -134,6 +134,7 @@ pub(crate) fn response(response: &Response) -> String {
         Response::DeleteGroups(rows) => {
             rows.iter().map(|r| format!("{}={}", r.group_id, code(r.error_code))).collect::<Vec<_>>().join(" ")
         }
+        Response::ConsumerGroupHeartbeat(r) => super::consumer::reply(r),
         other => format!("{other:?}"),
     }
 }

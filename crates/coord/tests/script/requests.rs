@@ -21,6 +21,7 @@ pub(crate) fn version(args: &Args<'_>, what: &str) -> i16 {
     let default = match what {
         "sync" => 4,
         "leave" => 5,
+        "chb" => 1,
         "fetch" => 8,
         _ => 7,
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use taccola_base::config::{ConsumerGroupConfig, MigrationPolicy};
 use taccola_coord::{
     AppendId, CoordinatorRecord, CoordinatorShard as _, Effects, GroupConfig, GroupShard, Released, Reply,
     RequestContext, RequestToken, Response, TimerKey, TimerOp,
@@ -10,8 +11,9 @@ use taccola_wire::codec::Message;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::{OffsetCommitKey, OffsetCommitValue};
 
+use super::cluster::Cluster;
 use super::requests::{owned, topic_id};
-use super::{Args, duration_ms, print, requests};
+use super::{Args, consumer, duration_ms, print, requests};
 
 /// A record in the log.
 struct Stored {
@@ -22,17 +24,20 @@ struct Stored {
 
 pub(crate) struct World {
     config: GroupConfig,
-    shard: GroupShard,
-    now_ms: i64,
+    pub(crate) shard: GroupShard,
+    pub(crate) cluster: Cluster,
+    pub(crate) now_ms: i64,
     log: Vec<Stored>,
     timers: BTreeMap<TimerKey, i64>,
     /// Appended, not committed.
     held: Vec<(AppendId, Vec<CoordinatorRecord>)>,
     hold: bool,
+    /// The next records never get into the log.
+    next_fails: Option<ErrorCode>,
     tokens: BTreeMap<RequestToken, String>,
     next_token: u64,
     next_id: u8,
-    output: Vec<String>,
+    pub(crate) output: Vec<String>,
 }
 
 impl World {
@@ -41,11 +46,13 @@ impl World {
         Self {
             shard: GroupShard::new(config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage)),
             config,
+            cluster: Cluster::default(),
             now_ms: 1_000_000,
             log: Vec::new(),
             timers: BTreeMap::new(),
             held: Vec::new(),
             hold: false,
+            next_fails: None,
             tokens: BTreeMap::new(),
             next_token: 0,
             next_id: 0,
@@ -129,12 +136,14 @@ impl World {
             "log" => {
                 for (offset, stored) in self.log.iter().enumerate() {
                     let line = match &stored.record {
-                        Ok(record) => print::record(record),
+                        Ok(record) => consumer::printed(record),
                         Err(commit) => format!("end of transaction, commit={commit}"),
                     };
                     self.output.push(format!("{offset}: {line}"));
                 }
             }
+            "next-append-fails" => self.next_fails = Some(print::error(args.word(0))),
+            _ if self.run_consumer(verb, args) => {}
             _ => panic!("no command {verb}"),
         }
     }
@@ -143,6 +152,17 @@ impl World {
         let output = std::mem::take(&mut self.output);
         let next_id = self.next_id;
         *self = Self { output, next_id, ..Self::new() };
+        let consumer = ConsumerGroupConfig {
+            assignment_interval_ms: args.duration("assignment-interval", 0) as i32,
+            max_size: args.number("consumer-max-size", i32::MAX),
+            migration_policy: match args.get("policy") {
+                Some("disabled") => MigrationPolicy::Disabled,
+                Some("upgrade") => MigrationPolicy::Upgrade,
+                Some("downgrade") => MigrationPolicy::Downgrade,
+                _ => MigrationPolicy::Bidirectional,
+            },
+            ..GroupConfig::default().consumer
+        };
         let d = GroupConfig::default();
         self.config = GroupConfig {
             min_session_timeout_ms: args.duration("min-session", d.min_session_timeout_ms.into()) as i32,
@@ -152,6 +172,7 @@ impl World {
             offset_metadata_max: args.number("metadata-max", d.offset_metadata_max),
             offsets_retention_ms: args.duration("offsets-retention", d.offsets_retention_ms),
             offsets_retention_check_interval_ms: args.duration("check-interval", d.offsets_retention_check_interval_ms),
+            consumer,
             ..d
         };
         self.shard =
@@ -163,7 +184,7 @@ impl World {
     }
 
     /// Sends a request and prints the reply, or that it waits.
-    fn request<R>(
+    pub(crate) fn request<R>(
         &mut self,
         args: &Args<'_>,
         what: &str,
@@ -196,7 +217,7 @@ impl World {
         self.take(effects);
     }
 
-    fn take<R>(&mut self, effects: Effects<R>) {
+    pub(crate) fn take<R>(&mut self, effects: Effects<R>) {
         for Released { token, response } in &effects.released {
             let label = self.tokens.remove(token).unwrap_or_else(|| panic!("{token:?} is answered twice"));
             self.output.push(format!("{label}: {}", print::response(response)));
@@ -218,7 +239,12 @@ impl World {
         assert_eq!(effects.append.is_some(), !effects.records.is_empty());
         let Some(append) = effects.append else { return };
         for record in &effects.records {
-            self.output.push(format!("append {}", print::record(record)));
+            self.output.push(format!("append {}", consumer::printed(record)));
+        }
+        if let Some(error) = self.next_fails.take() {
+            self.output.push("… which fails".to_owned());
+            let effects = self.shard.failed(self.now_ms, append, error);
+            return self.take(effects);
         }
         let base_offset = (self.log.len() + self.held.iter().map(|(_, records)| records.len()).sum::<usize>()) as i64;
         self.shard.appended(self.now_ms, append, base_offset);
@@ -266,8 +292,7 @@ impl World {
     }
 
     fn crash(&mut self) {
-        self.shard =
-            GroupShard::new(self.config.clone(), std::sync::Arc::new(taccola_coord::cluster_image::EmptyImage));
+        self.shard = GroupShard::new(self.config.clone(), std::sync::Arc::new(self.cluster.clone()));
         self.timers.clear();
         self.held.clear();
         self.hold = false;
