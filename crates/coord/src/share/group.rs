@@ -12,6 +12,8 @@ use super::{Assignment, InitTopic, StatePartitions};
 use crate::group::{AnyGroup, CommitScope, Committer, ExpirationCondition, GroupKind};
 use crate::outbox::{Change, Outbox};
 
+/// The epoch of a group before its first record.
+pub(super) const FIRST_EPOCH: i32 = 1;
 /// The epoch of a member whose current assignment was forgotten.
 const EPOCH_LEFT: i32 = -1;
 
@@ -43,10 +45,10 @@ impl ShareGroup {
     pub(crate) fn new(id: Arc<str>) -> Self {
         Self {
             id,
-            epoch: 0,
+            epoch: FIRST_EPOCH,
             metadata_hash: 0,
             members: BTreeMap::new(),
-            target_metadata: TargetMetadata { epoch: 0, timestamp_ms: 0 },
+            target_metadata: TargetMetadata { epoch: FIRST_EPOCH, timestamp_ms: 0 },
             target: BTreeMap::new(),
             state_partitions: None,
             sessions: BTreeMap::new(),

@@ -12,6 +12,8 @@ mod heartbeat;
 mod offsets;
 mod records;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

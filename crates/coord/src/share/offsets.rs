@@ -8,6 +8,7 @@ use taccola_base::Uuid;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::AlterShareGroupOffsetsRequest;
 
+use super::group::FIRST_EPOCH;
 use super::records::Body;
 use super::state::begin;
 use super::{Assignment, InitTopic, OffsetsReply, OffsetsTopic, ShareReply, StateChange};
@@ -33,7 +34,7 @@ impl GroupShard {
         if let Some(Err(error)) = group.map(|group| group.validate_delete()) {
             return self.finish(Reply::Now(refuse(error)), Outbox::default());
         }
-        let epoch = group.map_or(0, |group| group.epoch);
+        let epoch = group.map_or(FIRST_EPOCH, |group| group.epoch);
         let known = group.and_then(|group| group.state_partitions.clone()).unwrap_or_default();
         let mut change = StateChange { state_epoch: epoch, partitions: BTreeMap::new() };
         let mut initializing: BTreeMap<Uuid, InitTopic> = BTreeMap::new();
