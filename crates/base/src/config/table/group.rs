@@ -14,30 +14,28 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .synonyms(&["group.consumer.session.timeout.ms"]).accepted()
         .doc("A member of this consumer group without a heartbeat for this long is removed."),
     group_key("share.assignment.interval.ms").int(1000).ms().min(0).medium()
-        .synonyms(&["group.share.assignment.interval.ms"]).accepted()
+        .synonyms(&["group.share.assignment.interval.ms"]).implemented()
         .doc("Shortest time between two assignments of this share group."),
-    group_key("share.auto.offset.reset").string("latest").valid(Valid::ShareOffsetReset).medium().accepted()
+    group_key("share.auto.offset.reset").string("latest").valid(Valid::ShareOffsetReset).medium()
         .doc("Where this share group begins in a partition that it has not read: latest, earliest, or by_duration:P… \
              ago."),
     group_key("share.delivery.count.limit").int(5).min(2).medium().synonyms(&["group.share.delivery.count.limit"])
-        .accepted()
         .doc("How often a record is delivered before this share group gives it up."),
     group_key("share.heartbeat.interval.ms").int(5000).ms().min(1).medium()
-        .synonyms(&["group.share.heartbeat.interval.ms"]).accepted()
+        .synonyms(&["group.share.heartbeat.interval.ms"]).implemented()
         .doc("How often members of this share group are told to send heartbeats."),
     group_key("share.isolation.level").string("read_uncommitted").one_of(&["read_committed", "read_uncommitted"]).medium()
-        .accepted()
         .doc("Whether this share group sees records of transactions that are not committed."),
     group_key("share.partition.max.record.locks").int(2000).min(100).medium()
-        .synonyms(&["group.share.partition.max.record.locks"]).accepted()
+        .synonyms(&["group.share.partition.max.record.locks"])
         .doc("Records of one partition that may be in delivery at a time in this share group."),
     group_key("share.record.lock.duration.ms").int(30_000).ms().min(1000).medium()
-        .synonyms(&["group.share.record.lock.duration.ms"]).accepted()
+        .synonyms(&["group.share.record.lock.duration.ms"])
         .doc("How long a delivered record stays reserved for its consumer in this share group."),
-    group_key("share.renew.acknowledge.enable").boolean(true).medium().accepted()
+    group_key("share.renew.acknowledge.enable").boolean(true).medium()
         .doc("Whether consumers of this share group may extend a reservation by acknowledging with RENEW."),
     group_key("share.session.timeout.ms").int(45_000).ms().min(1).medium().synonyms(&["group.share.session.timeout.ms"])
-        .accepted()
+        .implemented()
         .doc("A member of this share group without a heartbeat for this long is removed."),
     group_key("streams.assignment.interval.ms").int(1000).ms().min(0).medium()
         .synonyms(&["group.streams.assignment.interval.ms"]).accepted()

@@ -54,53 +54,53 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Members that one classic group may have."),
     key("group.min.session.timeout.ms").int(6000).ms().medium().implemented()
         .doc("Shortest session timeout that a member of a classic group may ask for."),
-    key("group.share.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().accepted()
+    key("group.share.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().implemented()
         .doc("Shortest time between two assignments of one share group."),
     key("group.share.assignors").list("simple")
         .one_of(&["simple", "org.apache.kafka.coordinator.group.assignor.SimpleAssignor"]).medium().accepted()
         .doc("Server-side assignors of share groups."),
-    key("group.share.delivery.count.limit").int(5).range(2, 10).medium().accepted()
+    key("group.share.delivery.count.limit").int(5).range(2, 10).medium()
         .doc("How often a record of a share group is delivered before it is given up."),
-    key("group.share.heartbeat.interval.ms").int(5000).ms().min(1).medium().accepted()
+    key("group.share.heartbeat.interval.ms").int(5000).ms().min(1).medium().implemented()
         .doc("How often members of share groups are told to send heartbeats."),
-    key("group.share.initialize.retry.interval.ms").int(30_000).ms().min(1).low().internal().accepted()
+    key("group.share.initialize.retry.interval.ms").int(30_000).ms().min(1).low().internal().implemented()
         .doc("How soon a share partition whose initialisation failed is tried again."),
-    key("group.share.max.assignment.interval.ms").int(15_000).ms().min(0).medium().accepted()
+    key("group.share.max.assignment.interval.ms").int(15_000).ms().min(0).medium().implemented()
         .doc("Upper bound for share.assignment.interval.ms of a group."),
-    key("group.share.max.delivery.count.limit").int(10).range(5, 25).medium().accepted()
+    key("group.share.max.delivery.count.limit").int(10).range(5, 25).medium()
         .doc("Upper bound for share.delivery.count.limit of a group."),
-    key("group.share.max.heartbeat.interval.ms").int(15_000).ms().min(1).medium().accepted()
+    key("group.share.max.heartbeat.interval.ms").int(15_000).ms().min(1).medium().implemented()
         .doc("Upper bound for share.heartbeat.interval.ms of a group."),
-    key("group.share.max.partition.max.record.locks").int(4000).range(2000, 10_000).medium().accepted()
+    key("group.share.max.partition.max.record.locks").int(4000).range(2000, 10_000).medium()
         .doc("Upper bound for share.partition.max.record.locks of a group."),
-    key("group.share.max.record.lock.duration.ms").int(60_000).ms().range(30_000, 3_600_000).medium().accepted()
+    key("group.share.max.record.lock.duration.ms").int(60_000).ms().range(30_000, 3_600_000).medium()
         .doc("Upper bound for share.record.lock.duration.ms of a group."),
-    key("group.share.max.session.timeout.ms").int(60_000).ms().min(1).medium().accepted()
+    key("group.share.max.session.timeout.ms").int(60_000).ms().min(1).medium().implemented()
         .doc("Upper bound for share.session.timeout.ms of a group."),
-    key("group.share.max.share.sessions").int(2000).min(1).medium().accepted()
+    key("group.share.max.share.sessions").int(2000).min(1).medium()
         .doc("Share sessions that one broker remembers."),
-    key("group.share.max.size").int(200).range(1, 1000).medium().accepted()
+    key("group.share.max.size").int(200).range(1, 1000).medium().implemented()
         .doc("Members that one share group may have."),
-    key("group.share.min.assignment.interval.ms").int(0).ms().min(0).medium().accepted()
+    key("group.share.min.assignment.interval.ms").int(0).ms().min(0).medium().implemented()
         .doc("Lower bound for share.assignment.interval.ms of a group."),
-    key("group.share.min.delivery.count.limit").int(2).range(2, 5).medium().accepted()
+    key("group.share.min.delivery.count.limit").int(2).range(2, 5).medium()
         .doc("Lower bound for share.delivery.count.limit of a group."),
-    key("group.share.min.heartbeat.interval.ms").int(5000).ms().min(1).medium().accepted()
+    key("group.share.min.heartbeat.interval.ms").int(5000).ms().min(1).medium().implemented()
         .doc("Lower bound for share.heartbeat.interval.ms of a group."),
-    key("group.share.min.partition.max.record.locks").int(100).range(100, 2000).medium().accepted()
+    key("group.share.min.partition.max.record.locks").int(100).range(100, 2000).medium()
         .doc("Lower bound for share.partition.max.record.locks of a group."),
-    key("group.share.min.record.lock.duration.ms").int(15_000).ms().range(1000, 30_000).medium().accepted()
+    key("group.share.min.record.lock.duration.ms").int(15_000).ms().range(1000, 30_000).medium()
         .doc("Lower bound for share.record.lock.duration.ms of a group."),
-    key("group.share.min.session.timeout.ms").int(45_000).ms().min(1).medium().accepted()
+    key("group.share.min.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("Lower bound for share.session.timeout.ms of a group."),
-    key("group.share.partition.max.record.locks").int(2000).range(100, 10_000).medium().accepted()
+    key("group.share.partition.max.record.locks").int(2000).range(100, 10_000).medium()
         .doc("Records of one share partition that may be in delivery at a time."),
     key("group.share.persister.class.name").string("org.apache.kafka.server.share.persister.DefaultStatePersister")
         .medium().internal().refused(reasons::PLUGIN)
         .doc("The class that stores the state of share groups."),
-    key("group.share.record.lock.duration.ms").int(30_000).ms().range(1000, 3_600_000).medium().accepted()
+    key("group.share.record.lock.duration.ms").int(30_000).ms().range(1000, 3_600_000).medium()
         .doc("How long a delivered record stays reserved for its consumer."),
-    key("group.share.session.timeout.ms").int(45_000).ms().min(1).medium().accepted()
+    key("group.share.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("A member of a share group without a heartbeat for this long is removed."),
     key("group.streams.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().accepted()
         .doc("Shortest time between two assignments of one streams group."),

@@ -36,27 +36,27 @@ pub(super) static KEYS: &[ConfigKey] = &[
     key("share.coordinator.cached.buffer.max.bytes").int(1_048_588).bytes().min(524_288).medium().cluster_wide()
         .accepted()
         .doc("Size up to which a share coordinator keeps its write buffer for reuse."),
-    key("share.coordinator.cold.partition.snapshot.interval.ms").int(300_000).ms().min(1).low().internal().accepted()
+    key("share.coordinator.cold.partition.snapshot.interval.ms").int(300_000).ms().min(1).low().internal().implemented()
         .doc("How often share partitions that are not in use get a snapshot."),
     key("share.coordinator.load.buffer.size").int(5_242_880).bytes().min(1).high().accepted()
         .doc("Bytes read at a time when a share coordinator loads its partition; a larger batch is still read."),
-    key("share.coordinator.snapshot.update.records.per.snapshot").int(500).range(0, 500).medium().accepted()
+    key("share.coordinator.snapshot.update.records.per.snapshot").int(500).range(0, 500).medium().implemented()
         .doc("Updates of a share partition's state after which a full snapshot is written."),
-    key("share.coordinator.state.topic.compression.codec").int(0).high().accepted()
+    key("share.coordinator.state.topic.compression.codec").int(0).high().implemented()
         .doc("Codec of batches in __share_group_state, by its number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."),
-    key("share.coordinator.state.topic.min.isr").short(2).min(1).high().accepted()
+    key("share.coordinator.state.topic.min.isr").short(2).min(1).high().implemented()
         .doc("min.insync.replicas of __share_group_state when it is created."),
-    key("share.coordinator.state.topic.num.partitions").int(50).min(1).high().accepted()
+    key("share.coordinator.state.topic.num.partitions").int(50).min(1).high().implemented()
         .doc("Partitions of __share_group_state when it is created; changing it later loses track of share groups."),
-    key("share.coordinator.state.topic.prune.interval.ms").int(300_000).ms().min(1).low().internal().accepted()
+    key("share.coordinator.state.topic.prune.interval.ms").int(300_000).ms().min(1).low().internal().implemented()
         .doc("How often records of __share_group_state that newer ones replace are removed."),
-    key("share.coordinator.state.topic.replication.factor").short(3).min(1).high().accepted()
+    key("share.coordinator.state.topic.replication.factor").short(3).min(1).high().implemented()
         .doc("Replicas of __share_group_state; its creation waits until there are as many brokers."),
-    key("share.coordinator.state.topic.segment.bytes").int(104_857_600).bytes().min(1).high().accepted()
+    key("share.coordinator.state.topic.segment.bytes").int(104_857_600).bytes().min(1).high().implemented()
         .doc("Segment size of __share_group_state."),
     key("share.coordinator.threads").int(1).min(1).medium().accepted()
         .doc("Kafka's threads of the share coordinators; here each of its partitions is worked on by one task at a \
              time."),
-    key("share.coordinator.write.timeout.ms").int(5000).ms().min(1).high().accepted()
+    key("share.coordinator.write.timeout.ms").int(5000).ms().min(1).high().implemented()
         .doc("How long a write of share state may wait to be stored and replicated."),
 ];
