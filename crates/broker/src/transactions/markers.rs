@@ -77,17 +77,15 @@ pub(super) async fn carry_out(broker: Weak<Broker>, partition: i32, markers: Mar
 }
 
 async fn report(broker: &Broker, partition: i32, markers: &Markers) {
-    let Markers { transactional_id, producer_id, producer_epoch, commit, .. } = markers;
     let told = broker.transactions.call_as(
         partition,
         Caller { api_version: 0, client_id: "", client_host: "" },
-        |shard, call| {
-            shard.handle_markers_written(call.now_ms, transactional_id, *producer_id, *producer_epoch, *commit)
-        },
+        |shard, call| shard.handle_markers_written(call.now_ms, markers),
         |_| Some(()),
     );
     if told.await.is_err() {
-        tracing::debug!(%transactional_id, "the coordinator moved; whoever loads the partition writes the markers again");
+        let id = &*markers.transactional_id;
+        tracing::debug!(id, "the coordinator moved; whoever loads the partition writes the markers again");
     }
 }
 

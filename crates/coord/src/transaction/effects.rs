@@ -88,12 +88,15 @@ pub enum TransactionAction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Markers {
     pub transactional_id: Arc<str>,
+    /// Where the outcome stands in the log: tells this transaction from all others of the id, also from those of the
+    /// same producer and epoch, whoever still writes their markers.
+    pub decided_at: i64,
     pub producer_id: i64,
     /// Of the markers: from transaction version 2 on one above that of the records.
     pub producer_epoch: i16,
     pub coordinator_epoch: i32,
     pub commit: bool,
-    /// Empty for a transaction that was aborted before it had any: it is to be reported as written all the same.
+    /// Never empty.
     pub partitions: Partitions,
     /// Of the client that made the transaction; 0 or 2. Goes into WriteTxnMarkers v2.
     pub transaction_version: i16,

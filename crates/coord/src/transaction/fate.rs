@@ -7,7 +7,7 @@ use taccola_base::topic::TRANSACTION_STATE_TOPIC;
 use taccola_wire::error::ErrorCode;
 
 use super::config::TransactionConfig;
-use super::effects::{TransactionAction, TransactionEffects, TransactionResponse, TransactionTimerKey};
+use super::effects::{Markers, TransactionAction, TransactionEffects, TransactionResponse, TransactionTimerKey};
 use super::metadata::{NO_PRODUCER_ID, State};
 use super::records::{self, Record};
 use super::shard::{Change, Out, Step, TransactionShard};
@@ -25,47 +25,38 @@ const ABORT_BATCH: usize = 1_000;
 
 impl TransactionShard {
     /// All markers that were asked for are written: the transaction is over. Heard twice, or too late, it does no harm.
-    pub fn handle_markers_written(
-        &mut self,
-        now_ms: i64,
-        transactional_id: &str,
-        producer_id: i64,
-        producer_epoch: i16,
-        commit: bool,
-    ) -> TransactionEffects<()> {
+    pub fn handle_markers_written(&mut self, now_ms: i64, markers: &Markers) -> TransactionEffects<()> {
         let mut out = Out::default();
-        let prepared = if commit { State::PrepareCommit } else { State::PrepareAbort };
-        let found = self.transactions.get_key_value(transactional_id).map(|(id, _)| id.clone());
-        if let Some(id) = found
-            && let Some(transaction) = self.transactions.get_mut(&id)
+        let prepared = if markers.commit { State::PrepareCommit } else { State::PrepareAbort };
+        if let Some(transaction) = self.transactions.get_mut(&markers.transactional_id)
             && transaction.metadata.state == prepared
-            && (transaction.metadata.producer_id, transaction.metadata.producer_epoch) == (producer_id, producer_epoch)
+            && transaction.offset == markers.decided_at
         {
             transaction.markers_written = true;
-            self.complete(now_ms, &id, &mut out);
+            self.complete(now_ms, &markers.transactional_id, &mut out);
         }
         self.finish(now_ms, Reply::Now(()), out)
     }
 
     /// The ends of transactions count from here on.
-    fn append_done(&mut self, append: AppendId) {
+    fn append_done(&mut self, append: AppendId, base_offset: i64) {
         let Some(steps) = self.appends.get_mut(&append) else { return };
         let mut ended = Vec::new();
-        for step in steps {
+        for (offset, step) in (base_offset..).zip(steps) {
             if let Change::To(next) = &step.change
                 && matches!(next.state, State::CompleteCommit | State::CompleteAbort)
                 && let Change::To(next) = std::mem::replace(&mut step.change, Change::Done)
             {
-                ended.push((step.id.clone(), *next));
+                ended.push((step.id.clone(), *next, offset));
             }
         }
-        for (id, next) in ended {
+        for (id, next, offset) in ended {
             // Behind the end may stand the beginning of the next transaction.
             let more = |step: &Step| step.id == id && !matches!(step.change, Change::Done);
             if !self.appends.get(&append).is_some_and(|steps| steps.iter().any(more)) {
                 self.settle(&id, append);
             }
-            self.set(&id, next);
+            self.set(&id, next, offset);
         }
     }
 
@@ -78,15 +69,17 @@ impl TransactionShard {
         }
     }
 
-    fn commit(&mut self, now_ms: i64, append: AppendId) -> TransactionEffects<()> {
+    /// A step's records stand one behind the other.
+    fn commit(&mut self, now_ms: i64, append: AppendId, base_offset: i64) -> TransactionEffects<()> {
         let mut out = Out::default();
-        self.append_done(append);
-        for Step { id, change, waiting } in self.appends.remove(&append).unwrap_or_default() {
+        self.append_done(append, base_offset);
+        let steps = self.appends.remove(&append).unwrap_or_default();
+        for (offset, Step { id, change, waiting }) in (base_offset..).zip(steps) {
             self.settle(&id, append);
             match change {
                 Change::To(next) => {
                     let prepared = next.state.is_prepared();
-                    self.set(&id, *next);
+                    self.set(&id, *next, offset);
                     if prepared {
                         self.after_prepared(now_ms, &id, &mut out);
                     }
@@ -226,13 +219,13 @@ impl CoordinatorShard for TransactionShard {
 
     fn replay(
         &mut self,
-        _offset: i64,
+        offset: i64,
         _producer_id: i64,
         key: &Bytes,
         value: Option<&Bytes>,
     ) -> Result<Replayed, ReplayError> {
         match records::read(key, value)? {
-            Record::State(id, metadata) => self.set(&id.into(), *metadata),
+            Record::State(id, metadata) => self.set(&id.into(), *metadata, offset),
             Record::Tombstone(id) => self.remove(&id),
             Record::Unknown => return Ok(Replayed::Skipped),
         }
@@ -243,12 +236,12 @@ impl CoordinatorShard for TransactionShard {
         self.start(now_ms)
     }
 
-    fn appended(&mut self, _now_ms: i64, append: AppendId, _base_offset: i64) {
-        self.append_done(append);
+    fn appended(&mut self, _now_ms: i64, append: AppendId, base_offset: i64) {
+        self.append_done(append, base_offset);
     }
 
-    fn committed(&mut self, now_ms: i64, append: AppendId, _base_offset: i64) -> TransactionEffects<()> {
-        self.commit(now_ms, append)
+    fn committed(&mut self, now_ms: i64, append: AppendId, base_offset: i64) -> TransactionEffects<()> {
+        self.commit(now_ms, append, base_offset)
     }
 
     fn failed(&mut self, now_ms: i64, append: AppendId, error: ErrorCode) -> TransactionEffects<()> {

@@ -33,6 +33,9 @@ const ADD_PARTITIONS_V2_FROM: i16 = 4;
 /// From this version on EndTxn raises the epoch.
 const END_TXN_V2_FROM: i16 = 5;
 
+/// Of a state that is not in the log yet.
+const NO_OFFSET: i64 = -1;
+
 /// How long the first partitions of a transaction wait for the end of the one before, when that is decided.
 const ADD_WAIT_MS: i64 = 100;
 
@@ -91,7 +94,7 @@ impl TransactionShard {
             }
         };
         if self.find(&id).is_none() {
-            self.set(&id, Metadata::new(next.producer_id, next.timeout_ms, now_ms));
+            self.set(&id, Metadata::new(next.producer_id, next.timeout_ms, now_ms), NO_OFFSET);
         }
         let response = TransactionResponse::InitProducerId(response);
         let effects = self.finish_request(now_ms, ctx.token, &id, *next, response, error);

@@ -39,6 +39,8 @@ pub struct TransactionShard {
 pub(super) struct Transaction {
     /// What the log says.
     pub(super) metadata: Metadata,
+    /// Where it says so.
+    pub(super) offset: i64,
     /// The append that is to change it.
     pub(super) pending: Option<AppendId>,
     /// All markers are written; that is still to be recorded.
@@ -182,7 +184,7 @@ impl TransactionShard {
     }
 
     /// Puts a state in force.
-    pub(super) fn set(&mut self, id: &Arc<str>, metadata: Metadata) {
+    pub(super) fn set(&mut self, id: &Arc<str>, metadata: Metadata, offset: i64) {
         match metadata.state {
             State::Ongoing => self.ongoing.insert(id.clone()),
             _ => self.ongoing.remove(id),
@@ -190,11 +192,13 @@ impl TransactionShard {
         match self.transactions.get_mut(id) {
             Some(transaction) => {
                 transaction.metadata = metadata;
+                transaction.offset = offset;
                 transaction.markers_written = false;
             }
             None => {
                 self.id_bytes += id.len();
-                let transaction = Transaction { metadata, pending: None, markers_written: false, waiting: None };
+                let transaction =
+                    Transaction { metadata, offset, pending: None, markers_written: false, waiting: None };
                 self.transactions.insert(id.clone(), transaction);
             }
         }
@@ -228,6 +232,7 @@ impl TransactionShard {
         }
         out.actions.push(TransactionAction::SendMarkers(Markers {
             transactional_id: id.clone(),
+            decided_at: transaction.offset,
             producer_id: metadata.producer_id,
             producer_epoch: metadata.producer_epoch,
             coordinator_epoch: self.leader_epoch,

@@ -242,7 +242,8 @@ impl World {
                     self.take(effects);
                 }
                 None => {
-                    self.shard.appended(self.now_ms, append, 0);
+                    let held: usize = self.held.iter().map(|(_, records)| records.len()).sum();
+                    self.shard.appended(self.now_ms, append, (self.log.len() + held) as i64);
                     self.held.push((append, effects.records));
                 }
             }
@@ -273,13 +274,7 @@ impl World {
     }
 
     fn markers_written(&mut self, m: &Markers) {
-        let effects = self.shard.handle_markers_written(
-            self.now_ms,
-            &m.transactional_id,
-            m.producer_id,
-            m.producer_epoch,
-            m.commit,
-        );
+        let effects = self.shard.handle_markers_written(self.now_ms, m);
         self.take(effects);
     }
 

@@ -134,8 +134,8 @@ struct Request {
 struct Task {
     markers: Markers,
     left: Vec<i32>,
-    /// Of a coordinator that is no more: it may still write, and has nobody to report to.
-    orphan: bool,
+    /// A newer coordinator was in one of the partitions.
+    fenced: bool,
 }
 
 pub(crate) struct World {
@@ -425,14 +425,15 @@ impl World {
         for TransactionAction::SendMarkers(markers) in effects.actions {
             self.checks.markers_asked_for(&markers, &self.log);
             let left = markers.partitions.iter().map(|(_, partition)| partition).collect();
-            self.tasks.push(Task { markers, left, orphan: false });
+            self.tasks.push(Task { markers, left, fenced: false });
         }
         let Some(append) = effects.append else { return };
         if std::mem::take(&mut self.fail_next) {
             let effects = self.shard.failed(self.now_ms, append, ErrorCode::NotEnoughReplicas);
             return self.take(effects);
         }
-        self.shard.appended(self.now_ms, append, 0);
+        let held: usize = self.held.iter().map(|(_, records)| records.len()).sum();
+        self.shard.appended(self.now_ms, append, (self.log.len() + held) as i64);
         self.held.push((append, effects.records));
     }
 
@@ -441,8 +442,9 @@ impl World {
             return;
         }
         let (append, records) = self.held.remove(0);
+        let base_offset = self.log.len() as i64;
         self.log.extend(records);
-        let effects = self.shard.committed(self.now_ms, append, 0);
+        let effects = self.shard.committed(self.now_ms, append, base_offset);
         self.take(effects);
     }
 
@@ -453,19 +455,13 @@ impl World {
         let at = usize::from(pick) % self.tasks.len();
         let task = &mut self.tasks[at];
         if let Some(partition) = task.left.pop() {
-            self.partitions[partition as usize].mark(&task.markers);
+            task.fenced |= !self.partitions[partition as usize].mark(&task.markers);
             return;
         }
         let task = self.tasks.remove(at);
-        if !task.orphan {
-            let m = task.markers;
-            let effects = self.shard.handle_markers_written(
-                self.now_ms,
-                &m.transactional_id,
-                m.producer_id,
-                m.producer_epoch,
-                m.commit,
-            );
+        // Whoever was not shut out may also be late: the coordinator was replaced by another on the same broker.
+        if !task.fenced {
+            let effects = self.shard.handle_markers_written(self.now_ms, &task.markers);
             self.take(effects);
         }
     }
@@ -490,9 +486,6 @@ impl World {
         self.leader_epoch += 1;
         self.fail_next = false;
         self.timers.clear();
-        for task in &mut self.tasks {
-            task.orphan = true;
-        }
         for request in std::mem::take(&mut self.requests).into_values() {
             self.clients[request.client].busy = false;
         }

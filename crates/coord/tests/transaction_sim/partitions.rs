@@ -28,20 +28,22 @@ impl Partition {
         true
     }
 
-    pub(crate) fn mark(&mut self, markers: &Markers) {
+    /// False: it comes from a coordinator that has been replaced.
+    pub(crate) fn mark(&mut self, markers: &Markers) -> bool {
         let coordinator = self.coordinator_epochs.entry(markers.producer_id).or_insert(0);
         if markers.coordinator_epoch < *coordinator {
-            return;
+            return false;
         }
         *coordinator = markers.coordinator_epoch;
         let epoch = self.epochs.entry(markers.producer_id).or_insert(markers.producer_epoch);
         if markers.producer_epoch < *epoch {
             // It comes from one that is no more, and the one after it did not write here.
-            return;
+            return true;
         }
         *epoch = markers.producer_epoch;
         let open = self.records.iter_mut().filter(|(id, _, outcome)| *id == markers.producer_id && outcome.is_none());
         open.for_each(|(_, _, outcome)| *outcome = Some(markers.commit));
+        true
     }
 
     pub(crate) fn collect(&self, outcomes: &mut Outcomes) {
