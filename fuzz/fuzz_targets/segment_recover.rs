@@ -103,7 +103,7 @@ fuzz_target!(|data: &[u8]| {
         std::fs::write(dir.join(name), derived).expect("a derived file");
     }
     let compact = flags & 2 != 0;
-    let hints = OpenHints { recovery_point: i64::from(*point), log_start_offset: 0, clean: flags & 1 != 0 };
+    let hints = OpenHints { recovery_point: i64::from(*point), log_start_offset: 0, compacted: compact, clean: flags & 1 != 0 };
     let Some(mut log) = open(compact, hints) else { return };
     log.set_high_watermark(i64::MAX);
     walk(&log);
@@ -122,7 +122,7 @@ fuzz_target!(|data: &[u8]| {
     let start = log.log_start_offset();
     let point = log.close(2).expect("a clean stop");
     assert_eq!(point, end);
-    let hints = OpenHints { recovery_point: point, log_start_offset: start, clean: true };
+    let hints = OpenHints { recovery_point: point, log_start_offset: start, compacted: compact, clean: true };
     let log = open(compact, hints).expect("what was closed opens");
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (start, end));
     assert_eq!(walk(&log), before);

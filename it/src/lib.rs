@@ -63,6 +63,8 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 pub struct Broker {
     pub port: u16,
     pub dir: Arc<TempDir>,
+    /// Limit of the process's open files, soft and hard; Linux alone.
+    pub open_files_max: Option<u32>,
     properties: Vec<String>,
     child: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
@@ -89,7 +91,7 @@ impl Broker {
 
     pub fn prepare_in(dir: Arc<TempDir>, properties: &[&str]) -> Self {
         let properties = properties.iter().map(|line| (*line).to_owned()).collect();
-        Self { port: free_port(), dir, properties, child: None, log: Arc::default() }
+        Self { port: free_port(), dir, open_files_max: None, properties, child: None, log: Arc::default() }
     }
 
     pub fn bootstrap(&self) -> String {
@@ -134,7 +136,12 @@ impl Broker {
             text.push('\n');
         }
         fs::write(&file, text).expect("server.properties is written");
-        let mut child = Command::new(binary())
+        let mut command = Command::new(binary());
+        if let Some(most) = self.open_files_max {
+            command = Command::new("prlimit");
+            command.arg(format!("--nofile={most}:{most}")).arg(binary());
+        }
+        let mut child = command
             .arg("serve")
             .arg("-c")
             .arg(&file)

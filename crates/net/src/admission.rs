@@ -116,7 +116,8 @@ impl Admissions {
             let mut changed = std::pin::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            let wait = match self.lock().judge(listener, ip, Instant::now()) {
+            let verdict = self.lock().judge(listener, ip, Instant::now());
+            let wait = match verdict {
                 Verdict::Admitted => {
                     return Some(Admission { admissions: self.clone(), listener: listener.clone(), ip });
                 }
@@ -124,11 +125,8 @@ impl Admissions {
                 Verdict::TooFast(wait) => wait.min(LOOK_AGAIN),
                 Verdict::Full => {
                     if !told {
-                        tracing::warn!(
-                            listener = &**listener,
-                            open = self.open_connections(),
-                            "no room for more connections; further ones wait"
-                        );
+                        let open = self.open_connections();
+                        tracing::warn!(listener = &**listener, open, "no room for more connections; further ones wait");
                     }
                     told = true;
                     LOOK_AGAIN

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use taccola_net::admission::{Admissions, ConnectionLimits};
 use taccola_net::memory::MemoryBudget;
-use taccola_net::server::{Call, ConnectionCounts, ConnectionInfo, Reply, Server, ServerLimits, Service, bind};
+use taccola_net::reply_memory::ReplyMemory;
+use taccola_net::server::{Call, ConnectionInfo, Reply, Server, ServerLimits, Service, bind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,6 +24,14 @@ fn framed(body: &[u8]) -> Bytes {
 }
 
 impl Service for Echo {
+    fn serves(&self, api_key: i16, _api_version: i16) -> bool {
+        api_key.to_be_bytes()[0] != b'?'
+    }
+
+    fn replies_at_length(&self, frame: &[u8]) -> bool {
+        frame.first() == Some(&b'L')
+    }
+
     fn overlaps(&self, frame: &[u8]) -> bool {
         frame.first() == Some(&b'o')
     }
@@ -40,6 +50,8 @@ impl Service for Echo {
                 tokio::task::yield_now().await;
                 reply
             })),
+            // A reply of 8 MiB.
+            Some(b'L') => Call::Done(Reply::Frame(framed(&vec![b'L'; 8 << 20]).into())),
             Some(b'n') => Call::Done(Reply::None),
             Some(b'c') => Call::Done(Reply::Close("asked to".to_owned())),
             _ => Call::Done(reply),
@@ -54,19 +66,19 @@ async fn serve(frame_bytes_max: usize, connections_per_ip_max: usize) -> (std::n
     let limits = ServerLimits {
         frame_bytes_max,
         idle_max: Duration::from_secs(60),
-        connections_max: 100,
-        connections_per_ip_max,
         send_buffer_bytes: None,
         receive_buffer_bytes: None,
         drain_max: Duration::from_secs(5),
     };
+    let allowed = ConnectionLimits { per_ip_max: connections_per_ip_max, ..ConnectionLimits::default() };
     let server = Server {
         listener,
         listener_name: "PLAINTEXT".into(),
         service: Arc::new(Echo),
         limits,
         memory: MemoryBudget::new(1 << 20),
-        counts: Arc::new(ConnectionCounts::default()),
+        replies: ReplyMemory::new(64 << 20),
+        admissions: Arc::new(Admissions::new(allowed)),
         stop: stopped,
     };
     tokio::spawn(server.run());
@@ -157,4 +169,39 @@ async fn connections_beyond_the_limit_of_an_address_are_closed() {
     receive(&mut first).await;
     let mut second = TcpStream::connect(address).await.unwrap();
     assert_eq!(second.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_large_request_that_is_not_known_is_not_waited_for() {
+    let (address, _stop) = serve(100 << 20, 10).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&(65_537_u32).to_be_bytes()).await.unwrap();
+    stream.write_all(b"????").await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "closed with the frame's body still to come");
+    // Small ones are read: the service answers what it does not know.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&framed(b"????")).await.unwrap();
+    assert_eq!(receive(&mut stream).await, b"????");
+}
+
+/// Sixteen clients ask for eight MiB each, of sixty-four that may be held, and read nothing.
+#[tokio::test]
+async fn clients_that_read_nothing_hold_no_others_up() {
+    let (address, _stop) = serve(1 << 20, 100).await;
+    let mut deaf = Vec::new();
+    for _ in 0..16 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&framed(b"L")).await.unwrap();
+        deaf.push(stream);
+    }
+    let begun = std::time::Instant::now();
+    let mut other = TcpStream::connect(address).await.unwrap();
+    other.write_all(&framed(b"d")).await.unwrap();
+    assert_eq!(receive(&mut other).await, b"d", "small replies go on");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    other.write_all(&framed(b"L")).await.unwrap();
+    let size = tokio::time::timeout(Duration::from_secs(40), other.read_u32()).await.expect("room is made").unwrap();
+    let mut reply = vec![0; size as usize];
+    other.read_exact(&mut reply).await.unwrap();
+    assert_eq!(reply.len(), 8 << 20);
 }
