@@ -71,10 +71,7 @@ impl GroupShard {
         };
         let served = self.all_groups().filter(|(_, g)| passes(g.state_name(), g.kind().name()));
         let served = served.map(|(id, g)| row(id, g.protocol_type(), g.state_name(), g.kind().name()));
-        // The state of a group that is not served is not known.
-        let foreign = self.foreign.iter().filter(|(_, kind)| passes("Unknown", kind.name()));
-        let foreign = foreign.map(|(id, kind)| row(id, kind.name(), "Unknown", kind.name()));
-        served.chain(foreign).collect()
+        served.collect()
     }
 
     /// The shard's share of a DeleteGroups.
@@ -96,9 +93,6 @@ impl GroupShard {
     }
 
     fn delete_group(&mut self, id: &str, out: &mut Outbox) -> Result<(), ErrorCode> {
-        if self.foreign.contains_key(id) {
-            return Err(ErrorCode::NonEmptyGroup);
-        }
         self.any_group(id).ok_or(ErrorCode::GroupIdNotFound)?.validate_delete()?;
         let group_id: Arc<str> = id.into();
         let mut partitions = self.offsets.partitions_of(id);

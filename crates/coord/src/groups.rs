@@ -32,10 +32,10 @@ impl Change {
 impl GroupShard {
     /// The one answer to what kind a group is; `None`: there is no such group.
     pub(crate) fn kind_of(&self, id: &str) -> Option<GroupKind> {
-        self.any_group(id).map(AnyGroup::kind).or_else(|| self.foreign.get(id).copied())
+        self.any_group(id).map(AnyGroup::kind)
     }
 
-    /// The group, whatever its kind; `None` for groups of kinds that are not served yet.
+    /// The group, whatever its kind.
     pub(crate) fn any_group(&self, id: &str) -> Option<&dyn AnyGroup> {
         let classic = self.groups.get(id).map(|group| group as &dyn AnyGroup);
         classic

@@ -111,9 +111,6 @@ impl GroupShard {
             transactional: false,
             api_version: ctx.api_version,
         };
-        if self.foreign.contains_key(id) {
-            return Err(ErrorCode::UnsupportedVersion);
-        }
         let Some(group) = self.any_group(id) else {
             return match committer.epoch {
                 // Offsets of a consumer that assigns itself make a group of their own.

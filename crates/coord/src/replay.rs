@@ -11,7 +11,6 @@ use taccola_wire::messages::{
 
 use crate::classic::Group;
 use crate::consumer::GroupRecord;
-use crate::group::GroupKind;
 use crate::offsets::OffsetAndMetadata;
 use crate::shard::GroupShard;
 use crate::share;
@@ -112,20 +111,9 @@ impl GroupShard {
             Some(value) => {
                 let incarnation = self.new_incarnation();
                 let group = Group::from_record(key.group.as_str().into(), incarnation, value);
-                self.foreign.remove(&group.id);
                 self.consumer.remove(&group.id);
                 self.groups.insert(group.id.clone(), group);
             }
-        }
-    }
-
-    /// A group of another kind may take the place of one that has offsets alone.
-    fn replay_foreign(&mut self, group_id: &str, kind: GroupKind, exists: bool) {
-        if exists {
-            self.groups.remove(group_id);
-            self.foreign.insert(group_id.into(), kind);
-        } else {
-            self.foreign.remove(group_id);
         }
     }
 
@@ -191,10 +179,7 @@ mod tests {
         let groups = shard.list_groups(&ListGroupsRequest::default());
         let rows: Vec<String> =
             groups.iter().map(|g| format!("{} {} {}", g.group_id, g.group_type, g.group_state)).collect();
-        assert_eq!(
-            rows,
-            ["gstatic classic Stable", "simple classic Empty", "g848 consumer Empty", "sh1 share Empty"]
-        );
+        assert_eq!(rows, ["gstatic classic Stable", "simple classic Empty", "g848 consumer Empty", "sh1 share Empty"]);
         for (group, expected) in [("jvm-group", ""), ("g848", "10 0"), ("gstatic", "10 0"), ("simple", "0 0")] {
             let ctx = RequestContext {
                 token: RequestToken(1),

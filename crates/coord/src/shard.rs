@@ -13,7 +13,7 @@
 //! 1. a map of its groups in [`GroupShard`], whose groups are an [`AnyGroup`](crate::group::AnyGroup), with a line in
 //!    `any_group` and `all_groups` (`groups.rs`): from there lists, deletion, offsets and expiry know it;
 //! 2. a [`Change`] variant with its typed record, a line in `Change::modern_group`, and one in `apply_modern`;
-//! 3. lines in `GroupShard::replay`, which take the kind out of `foreign`; in `modern_loaded`, where sessions begin; in
+//! 3. lines in `GroupShard::replay`; in `modern_loaded`, where sessions begin; in
 //!    `modern_image`, when metadata changes; in `modern_timer_fired`, for the `TimerKey::Modern*` of its groups;
 //! 4. its handlers, `impl GroupShard { pub fn handle_* }` in its own module: `make_room_for` says whether the group can be
 //!    of the kind, `finish_modern` makes the [`Effects`]; a variant of [`Response`] if replies can be parked.
@@ -37,7 +37,7 @@ use crate::cluster_image::{ClusterImage, TopicChanges};
 use crate::consumer::ConsumerGroup;
 use crate::coordinator_shard::CoordinatorShard;
 use crate::effects::{AppendId, Effects, GroupAction, Reply, RequestContext, RequestToken, Response, TimerKey};
-use crate::group::GroupKind;
+use crate::group::{AnyGroup, GroupKind};
 use crate::modern::topics::TopicHashes;
 use crate::offsets::Offsets;
 use crate::outbox::{Change, Done, GroupRef, Outbox};
@@ -47,7 +47,7 @@ use crate::share::ShareGroup;
 use crate::streams::Streams;
 
 /// From this version on LeaveGroup names several members, and each has an error of its own.
-const LEAVE_BATCH_FROM: i16 = 3;
+pub(crate) const LEAVE_BATCH_FROM: i16 = 3;
 /// From this version on SyncGroup must name the protocol's type and name.
 const SYNC_PROTOCOL_FROM: i16 = 5;
 
@@ -59,8 +59,6 @@ pub struct GroupShard {
     pub(crate) share: BTreeMap<Arc<str>, ShareGroup>,
     pub(crate) consumer: BTreeMap<Arc<str>, ConsumerGroup>,
     pub(crate) streams: Streams,
-    /// Groups of the kinds that are not served yet, as the log tells of them: they are left alone.
-    pub(crate) foreign: BTreeMap<Arc<str>, GroupKind>,
     pub(crate) offsets: Offsets,
     /// What groups compute of the image's topics.
     pub(crate) topic_hashes: TopicHashes,
@@ -109,7 +107,6 @@ impl GroupShard {
             share: BTreeMap::new(),
             consumer: BTreeMap::new(),
             streams: Streams::default(),
-            foreign: BTreeMap::new(),
             offsets: Offsets::default(),
             topic_hashes: TopicHashes::default(),
             pending: BTreeMap::new(),
@@ -198,6 +195,9 @@ impl GroupShard {
         }
         let response = match self.validate_join(ctx, &request) {
             Err((member_id, error)) => Reply::Now(join_error(ctx.api_version, member_id, error)),
+            Ok(()) if self.is_live_consumer_group(&request.group_id) => {
+                return self.join_live_consumer_group(now_ms, ctx, &request);
+            }
             Ok(()) => self.join(now_ms, ctx, &request, &mut out),
         };
         self.finish_request(ctx.token, response, out, |r| match r {
@@ -219,14 +219,16 @@ impl GroupShard {
         if !sessions.contains(&request.session_timeout_ms) {
             return Err((member_id, ErrorCode::InvalidSessionTimeout));
         }
-        if self.kind_of(&request.group_id).is_some_and(|kind| kind != GroupKind::Classic) {
+        let kind = self.kind_of(&request.group_id);
+        if !matches!(kind, None | Some(GroupKind::Classic | GroupKind::Consumer)) {
             return Err(("", ErrorCode::InconsistentGroupProtocol));
         }
         let prefix = request.group_instance_id.as_deref().unwrap_or(ctx.client_id);
         if prefix.len() > MEMBER_ID_PREFIX_MAX {
             return Err((member_id, ErrorCode::InvalidRequest));
         }
-        if !self.groups.contains_key(request.group_id.as_str()) {
+        let live = self.is_live_consumer_group(&request.group_id);
+        if !live && !self.groups.contains_key(request.group_id.as_str()) {
             if !member_id.is_empty() {
                 return Err((member_id, ErrorCode::UnknownMemberId));
             }
@@ -262,6 +264,9 @@ impl GroupShard {
     /// A group begins with a record, so that it is known after a restart that it exists.
     fn create_group(&mut self, now_ms: i64, id: &str, out: &mut Outbox) -> Result<(), ErrorCode> {
         let group = Group::new(id.into(), self.new_incarnation(), now_ms);
+        if let Some(empty) = self.consumer.get(id) {
+            AnyGroup::write_tombstones(empty, out);
+        }
         let record = records::group_metadata(id, &group.to_record(|m| m.assignment.clone()))
             .map_err(|_| ErrorCode::InvalidGroupId)?;
         out.write(record, Change::Group);
@@ -282,6 +287,8 @@ impl GroupShard {
             Reply::Now(sync_error(ErrorCode::InconsistentGroupProtocol))
         } else if request.group_id.is_empty() {
             Reply::Now(sync_error(ErrorCode::InvalidGroupId))
+        } else if self.is_live_consumer_group(&request.group_id) {
+            return self.sync_live_consumer_group(now_ms, ctx, request);
         } else {
             match self.groups.get_mut(request.group_id.as_str()) {
                 None => Reply::Now(sync_error(ErrorCode::UnknownMemberId)),
@@ -303,6 +310,8 @@ impl GroupShard {
         let mut out = Outbox::default();
         let result = if request.group_id.is_empty() {
             Err(ErrorCode::InvalidGroupId)
+        } else if self.is_live_consumer_group(&request.group_id) {
+            self.heartbeat_consumer_group(now_ms, request, &mut out)
         } else {
             match self.groups.get_mut(request.group_id.as_str()) {
                 None => Err(ErrorCode::UnknownMemberId),
@@ -328,6 +337,9 @@ impl GroupShard {
             let member_id = std::mem::take(&mut request.member_id);
             request.members =
                 vec![taccola_wire::messages::leave_group_request::MemberIdentity { member_id, ..Default::default() }];
+        }
+        if self.is_live_consumer_group(&request.group_id) {
+            return self.leave_live_consumer_group(now_ms, ctx, &request);
         }
         let members = match self.groups.get_mut(request.group_id.as_str()) {
             Some(group) => group.leave(now_ms, &request.members, &self.config, &mut out),

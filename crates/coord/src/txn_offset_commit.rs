@@ -93,9 +93,6 @@ impl GroupShard {
         if id.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
-        if self.foreign.contains_key(id) {
-            return Err(ErrorCode::UnsupportedVersion);
-        }
         let committer = Committer {
             member_id: &request.member_id,
             instance_id: request.group_instance_id.as_deref(),

@@ -9,6 +9,7 @@ mod rebalance;
 mod requests;
 
 pub(crate) use group::{Group, State};
+pub(crate) use member::Member;
 pub(crate) use requests::{MEMBER_ID_PREFIX_MAX, bytes_of_member};
 
 use taccola_wire::error::ErrorCode;

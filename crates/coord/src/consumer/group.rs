@@ -56,8 +56,6 @@ pub(crate) struct ConsumerGroup {
     /// Topics came or went that a regular expression stands for.
     pub(crate) regex_dirty: bool,
     pub(crate) regex_refreshed_ms: i64,
-    /// Waiting requests of classic members.
-    pub(crate) classic: super::classic::ClassicWaits,
 }
 
 /// As clients see it.

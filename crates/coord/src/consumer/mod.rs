@@ -3,14 +3,16 @@
 //!
 //! `group` and `member` hold the state, `records` what it consists of in the log, `heartbeat` a member's way through it,
 //! with `regex`, `target` and `reconcile` as its stations, `fence` the way out, `describe` the look from outside, `classic`
-//! members of the other protocol.
+//! members of the other protocol, in whose words `embedded` reads, and `migration` the way from one to the other.
 
 mod classic;
 mod describe;
+mod embedded;
 mod fence;
 mod group;
 mod heartbeat;
 mod member;
+mod migration;
 mod reconcile;
 mod records;
 mod regex;

@@ -79,6 +79,20 @@ impl Timeouts {
         out.set_timer(rebalance_key(group, member), deadline_ms);
     }
 
+    /// The same, unless it is asked already.
+    pub(crate) fn ask_once(
+        &mut self,
+        group: &Arc<str>,
+        member: &Arc<str>,
+        epoch: i32,
+        deadline_ms: i64,
+        out: &mut Outbox,
+    ) {
+        if self.rebalances.get(member).is_none_or(|rebalance| rebalance.epoch != epoch) {
+            self.ask(group, member, epoch, deadline_ms, out);
+        }
+    }
+
     /// The member has given back what it was asked to.
     pub(crate) fn settle(&mut self, group: &Arc<str>, member: &Arc<str>, out: &mut Outbox) {
         if self.rebalances.remove(member).is_some() {

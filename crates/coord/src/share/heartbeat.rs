@@ -353,7 +353,6 @@ impl GroupShard {
         }
         // It may take the place of a group that has offsets alone.
         self.groups.remove(&group);
-        self.foreign.remove(&group);
         let entry = self.share.entry(group).or_insert_with_key(|id| ShareGroup::new(id.clone()));
         entry.apply(now_ms, body);
     }

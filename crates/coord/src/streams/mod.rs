@@ -17,6 +17,8 @@ mod internal_topics;
 mod reconcile;
 mod records;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod topology;
 mod validate;
@@ -120,7 +122,6 @@ impl GroupShard {
         let id = record.group.clone();
         if self.streams.apply(record) {
             self.groups.remove(&id);
-            self.foreign.remove(&id);
         }
     }
 }
