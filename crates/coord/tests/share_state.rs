@@ -9,8 +9,8 @@ use taccola_base::Uuid;
 use taccola_base::config::ConfigMap;
 use taccola_coord::cluster_image::{ClusterImage, TopicChanges, TopicInfo};
 use taccola_coord::share_state::{
-    ReadState, ShareState, ShareStateAction, ShareStateConfig, ShareStateError, ShareStateReply, ShareStateShard,
-    ShareStateTimer, SharePartitionKey, StateBatch, WriteState,
+    ReadState, SharePartitionKey, ShareState, ShareStateAction, ShareStateConfig, ShareStateError, ShareStateReply,
+    ShareStateShard, ShareStateTimer, StateBatch, WriteState,
 };
 use taccola_coord::{CoordinatorRecord, CoordinatorShard, EffectsOf, Reply, RequestContext, RequestToken};
 use taccola_wire::error::ErrorCode;
@@ -244,7 +244,9 @@ fn play(ops: Vec<Op>, updates_per_snapshot: u32) {
                 };
                 let reply = world.ask(|s, now, ctx| s.handle_write(now, ctx, &key(partition), &write));
                 match (model.get_mut(&partition), fails) {
-                    (None, _) => assert!(matches!(reply, ShareStateReply::Done(Err(e)) if e.code == ErrorCode::InvalidRequest)),
+                    (None, _) => {
+                        assert!(matches!(reply, ShareStateReply::Done(Err(e)) if e.code == ErrorCode::InvalidRequest))
+                    }
                     (Some(_), true) => assert!(
                         matches!(reply, ShareStateReply::Done(Err(e)) if e.code == ErrorCode::CoordinatorNotAvailable)
                     ),
@@ -319,10 +321,16 @@ fn code(reply: ShareStateReply) -> ErrorCode {
 #[test]
 fn old_epochs_are_fenced() {
     let mut world = World::new(config(500));
-    assert_eq!(code(world.ask(|s, now, ctx| s.handle_write(now, ctx, &key(0), &write_of(0, 0)))), ErrorCode::InvalidRequest);
+    assert_eq!(
+        code(world.ask(|s, now, ctx| s.handle_write(now, ctx, &key(0), &write_of(0, 0)))),
+        ErrorCode::InvalidRequest
+    );
     assert_eq!(code(world.ask(|s, now, ctx| s.handle_read(now, ctx, &key(0), 0))), ErrorCode::InvalidRequest);
     assert_eq!(code(world.ask(|s, now, ctx| s.handle_initialize(now, ctx, &key(0), 5, 10))), ErrorCode::None);
-    assert_eq!(code(world.ask(|s, now, ctx| s.handle_initialize(now, ctx, &key(0), 4, 0))), ErrorCode::FencedStateEpoch);
+    assert_eq!(
+        code(world.ask(|s, now, ctx| s.handle_initialize(now, ctx, &key(0), 4, 0))),
+        ErrorCode::FencedStateEpoch
+    );
     assert_eq!(code(world.ask(|s, now, ctx| s.handle_read(now, ctx, &key(0), 3))), ErrorCode::None);
     for crash in [false, true] {
         if crash {
@@ -357,8 +365,7 @@ fn the_log_stays_short_and_idle_partitions_do_not_hold_it_up() {
     world.ask(|s, now, ctx| s.handle_initialize(now, ctx, &key(0), 0, 0));
     world.ask(|s, now, ctx| s.handle_initialize(now, ctx, &key(1), 0, 0));
     for offset in 0..100 {
-        let batch =
-            StateBatch { first_offset: offset, last_offset: offset, delivery_count: 1, delivery_state: 2 };
+        let batch = StateBatch { first_offset: offset, last_offset: offset, delivery_count: 1, delivery_state: 2 };
         let write = WriteState { start_offset: offset, batches: vec![batch], ..write_of(0, -1) };
         world.ask(|s, now, ctx| s.handle_write(now, ctx, &key(0), &write));
     }
