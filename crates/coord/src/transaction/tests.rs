@@ -10,7 +10,7 @@ use taccola_wire::batch::{RecordIter, batches};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use taccola_wire::messages::add_partitions_to_txn_response::AddPartitionsToTxnResult;
-use taccola_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
+use taccola_wire::messages::{EndTxnRequest, InitProducerIdRequest, InitProducerIdResponse};
 
 use super::metadata::{End, Metadata, State};
 use super::records::{self, Record};
@@ -241,6 +241,42 @@ fn transactional_ids_have_a_limit() {
     let effects = init(&mut shard, &"y".repeat(40_000), 1);
     assert!(matches!(&effects.response, Reply::Now(r) if r.error_code != 0));
     assert_eq!(shard.describe_transaction(&"y".repeat(40_000)).error_code, ErrorCode::TransactionalIdNotFound.code());
+}
+
+/// Commits what a step wrote, behind what is in the log, and answers the markers that are asked for.
+fn log<R>(shard: &mut TransactionShard, end: &mut i64, effects: &TransactionEffects<R>) -> Vec<Markers> {
+    let Some(append) = effects.append else { return Vec::new() };
+    shard.appended(0, append, *end);
+    let committed = shard.committed(0, append, *end);
+    *end += effects.records.len() as i64;
+    committed.actions.into_iter().map(|TransactionAction::SendMarkers(markers)| markers).collect()
+}
+
+/// Version 1 uses producer and epoch again: a report that comes late, as after a reload that had the markers written a
+/// second time, must not end the next transaction before its own markers are written.
+#[test]
+fn a_late_report_ends_no_other_transaction() {
+    let mut shard = TransactionShard::new(TransactionConfig::default(), Arc::new(EmptyImage), 1);
+    let mut end = 0;
+    let effects = init(&mut shard, "a", 5);
+    log(&mut shard, &mut end, &effects);
+    let transaction = |shard: &mut TransactionShard, end: &mut i64| {
+        let effects = add(shard, "a", 5, vec![topic("t".to_owned(), vec![0])]);
+        log(shard, end, &effects);
+        let transactional_id = "a".to_owned();
+        let request = EndTxnRequest { transactional_id, producer_id: 5, producer_epoch: 0, committed: true };
+        let effects = shard.handle_end_txn(0, &context(1, 4), &request, None).unwrap();
+        log(shard, end, &effects).remove(0)
+    };
+    let first = transaction(&mut shard, &mut end);
+    let effects = shard.handle_markers_written(0, &first);
+    log(&mut shard, &mut end, &effects);
+    let second = transaction(&mut shard, &mut end);
+    assert_eq!((second.producer_id, second.producer_epoch), (first.producer_id, first.producer_epoch));
+    let effects = shard.handle_markers_written(0, &first);
+    assert!(effects.records.is_empty());
+    let effects = shard.handle_markers_written(0, &second);
+    assert_eq!(effects.records.len(), 1);
 }
 
 proptest! {
