@@ -10,7 +10,6 @@ use taccola_base::topic::GROUP_METADATA_TOPIC;
 use taccola_coord::{Response, txn_offset_commit_error_response};
 use taccola_wire::batch::NO_SEQUENCE;
 use taccola_wire::error::ErrorCode;
-use taccola_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use taccola_wire::messages::txn_offset_commit_request::TxnOffsetCommitRequest;
 use taccola_wire::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -18,7 +17,7 @@ use taccola_wire::messages::txn_offset_commit_response::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::transactions::verification::{Producer, Support};
+use crate::transactions::verification::{Place, Producer, Support};
 
 /// Before this version producers do not wait for a coordinator that loads.
 const LOADING_KNOWN_SINCE: i16 = 2;
@@ -101,20 +100,14 @@ async fn verify(
     index: i32,
 ) -> Result<Option<u64>, ErrorCode> {
     let support = Support::of_offset_commit(context.api_version);
-    let partition = broker.partitions.get(GROUP_METADATA_TOPIC, index).ok_or(ErrorCode::NotCoordinator)?;
-    let (producer_id, producer_epoch) = (request.producer_id, request.producer_epoch);
-    let guard =
-        partition.with_log(|log| log.start_verification(producer_id, producer_epoch, NO_SEQUENCE, support.adds()));
-    let Some(guard) = guard.ok_or(ErrorCode::NotCoordinator)? else { return Ok(None) };
-    if broker.verifies(support) {
-        let producer = Producer { transactional_id: &request.transactional_id, producer_id, producer_epoch };
-        let topic = AddPartitionsToTxnTopic { name: GROUP_METADATA_TOPIC.to_owned(), partitions: vec![index] };
-        let refusals = broker.verify_transaction(producer, support, vec![topic]).await;
-        if let Some((.., error)) = refusals.into_iter().next() {
-            return Err(error);
-        }
-    }
-    Ok(Some(guard.0))
+    let TxnOffsetCommitRequest { transactional_id, producer_id, producer_epoch, .. } = request;
+    let producer = Producer { transactional_id, producer_id: *producer_id, producer_epoch: *producer_epoch };
+    let place = Place { topic: GROUP_METADATA_TOPIC.into(), partition: index, first_sequence: NO_SEQUENCE };
+    let guard = match broker.verifies(support) {
+        true => broker.verify_transaction(producer, support, &[place]).await.into_values().next(),
+        false => broker.begin_verification(producer, support, &[place]).into_values().next().map(Ok),
+    };
+    Ok(guard.transpose()?.map(|guard| guard.0))
 }
 
 fn told(error: ErrorCode, api_version: i16) -> ErrorCode {

@@ -1,16 +1,15 @@
 //! The transactional part of a Produce request: which of its batches begin a transaction in their partition, and under
 //! which guard they may. Answers to the first half of Kafka's `ReplicaManager.handleProduceAppend`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use taccola_log::{AppendOrigin, VerificationGuard};
 use taccola_wire::batch::BatchHeader;
 use taccola_wire::error::ErrorCode;
-use taccola_wire::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use taccola_wire::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 
-use super::verification::{Producer, Support};
+use super::verification::{Place, Producer, Support};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -23,11 +22,11 @@ pub(crate) enum Begun {
     Ask(Asked),
 }
 
-/// The partitions in which the producer's transaction would begin.
+/// Where the producer writes in its transaction.
 pub(crate) struct Asked {
     producer_id: i64,
     producer_epoch: i16,
-    guards: HashMap<(Arc<str>, i32), VerificationGuard>,
+    places: Vec<Place>,
 }
 
 /// What the coordinator said. Empty where nothing was asked.
@@ -62,8 +61,7 @@ fn transactional(data: &PartitionProduceData) -> Option<BatchHeader> {
 /// Looks at a request before anything of it is appended. The error is for all of its partitions.
 pub(crate) fn begin(broker: &Broker, context: &RequestContext, request: &ProduceRequest) -> Result<Begun, ErrorCode> {
     let mut producer = None;
-    let mut guards = HashMap::new();
-    let support = Support::of_produce(context.api_version);
+    let mut places = Vec::new();
     for topic in &request.topic_data {
         for data in &topic.partition_data {
             let Some(header) = transactional(data) else { continue };
@@ -74,23 +72,20 @@ pub(crate) fn begin(broker: &Broker, context: &RequestContext, request: &Produce
             if (header.producer_id, header.producer_epoch) != (id, epoch) {
                 return Err(ErrorCode::InvalidProducerIdMapping);
             }
-            if !broker.verifies(support) {
-                continue;
-            }
-            let Some(name) = name_of(broker, context, topic) else { continue };
-            let Some(partition) = broker.partitions.get(&name, data.index) else { continue };
-            let guard =
-                partition.with_log(|log| log.start_verification(id, epoch, header.base_sequence, support.adds()));
-            if let Some(guard) = guard.flatten() {
-                guards.insert((name, data.index), guard);
+            if let Some(name) = name_of(broker, context, topic) {
+                places.push(Place { topic: name, partition: data.index, first_sequence: header.base_sequence });
             }
         }
     }
-    Ok(match producer {
-        Some((producer_id, producer_epoch)) if !guards.is_empty() => {
-            Begun::Ask(Asked { producer_id, producer_epoch, guards })
-        }
-        _ => Begun::Nothing,
+    let support = Support::of_produce(context.api_version);
+    let Some((producer_id, producer_epoch)) = producer.filter(|_| broker.verifies(support)) else {
+        return Ok(Begun::Nothing);
+    };
+    let transactional_id = request.transactional_id.as_deref().unwrap_or_default();
+    let producer = Producer { transactional_id, producer_id, producer_epoch };
+    Ok(match broker.begin_verification(producer, support, &places).is_empty() {
+        true => Begun::Nothing,
+        false => Begun::Ask(Asked { producer_id, producer_epoch, places }),
     })
 }
 
@@ -103,21 +98,9 @@ fn name_of(broker: &Broker, context: &RequestContext, topic: &TopicProduceData) 
 
 /// Asks the coordinator.
 pub(crate) async fn ask(broker: &Broker, context: &RequestContext, request: &ProduceRequest, asked: Asked) -> Verified {
-    let Asked { producer_id, producer_epoch, guards } = asked;
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for (topic, index) in guards.keys() {
-        topics.entry(topic).or_default().push(*index);
-    }
-    let topics = topics
-        .into_iter()
-        .map(|(name, partitions)| AddPartitionsToTxnTopic { name: name.to_owned(), partitions })
-        .collect();
+    let Asked { producer_id, producer_epoch, places } = asked;
     let transactional_id = request.transactional_id.as_deref().unwrap_or_default();
     let producer = Producer { transactional_id, producer_id, producer_epoch };
-    let refusals = broker.verify_transaction(producer, Support::of_produce(context.api_version), topics).await;
-    let mut guards: HashMap<_, _> = guards.into_iter().map(|(at, guard)| (at, Ok(guard))).collect();
-    for (topic, index, error) in refusals {
-        guards.insert((topic.into(), index), Err(error));
-    }
-    Verified { guards }
+    let support = Support::of_produce(context.api_version);
+    Verified { guards: broker.verify_transaction(producer, support, &places).await }
 }

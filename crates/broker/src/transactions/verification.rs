@@ -3,8 +3,11 @@
 //! leave the adding to the broker: then the question is an order. Answers to Kafka's `AddPartitionsToTxnManager` and the
 //! transactional part of `ReplicaManager.handleProduceAppend`.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
+use taccola_log::VerificationGuard;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 
@@ -54,8 +57,16 @@ pub(crate) struct Producer<'a> {
     pub(crate) producer_epoch: i16,
 }
 
-/// A partition's place in the answer, when it is refused.
-pub(crate) type Refusal = (String, i32, ErrorCode);
+/// Where somebody wants to write.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) first_sequence: i32,
+}
+
+/// By topic and partition.
+pub(crate) type Guards = HashMap<(Arc<str>, i32), VerificationGuard>;
 
 impl Broker {
     /// Whether transactional writes of this client are verified at all.
@@ -63,42 +74,80 @@ impl Broker {
         support.adds() || self.dynamic_config().transactions.partition_verification_enable
     }
 
-    /// Asks the coordinator for these partitions; answers those that must not be written to, with the error for the
-    /// client. Waits a little where the producer's last transaction is still being ended.
+    /// The guards of those places where the transaction is not open yet.
+    pub(crate) fn begin_verification(&self, producer: Producer<'_>, support: Support, places: &[Place]) -> Guards {
+        let Producer { producer_id, producer_epoch, .. } = producer;
+        let guard = |place: &Place| {
+            let partition = self.partitions.get(&place.topic, place.partition)?;
+            let guard = partition.with_log(|log| {
+                log.start_verification(producer_id, producer_epoch, place.first_sequence, support.adds())
+            });
+            guard.flatten().map(|guard| ((place.topic.clone(), place.partition), guard))
+        };
+        places.iter().filter_map(guard).collect()
+    }
+
+    /// Asks the coordinator for those places where the transaction is not open yet; answers under which guards it may
+    /// begin there, or the error for the client. Waits a little where the producer's last transaction is still being
+    /// ended, and begins anew after that, because its marker takes the guard away.
     pub(crate) async fn verify_transaction(
         &self,
         producer: Producer<'_>,
         support: Support,
-        topics: Vec<AddPartitionsToTxnTopic>,
-    ) -> Vec<Refusal> {
-        let request = AddPartitionsToTxnTransaction {
-            transactional_id: producer.transactional_id.to_owned(),
-            producer_id: producer.producer_id,
-            producer_epoch: producer.producer_epoch,
-            verify_only: !support.adds(),
-            topics,
-        };
+        places: &[Place],
+    ) -> HashMap<(Arc<str>, i32), Result<VerificationGuard, ErrorCode>> {
         let config = self.dynamic_config().transactions.clone();
         let mut rest = config.add_partitions_retry_backoff.min(Duration::from_millis(1));
         let mut rested = Duration::ZERO;
         loop {
-            let result = self.add_partitions_to_txn(BROKER_VERSION, &request).await;
-            let rows = result.topic_results.into_iter().flat_map(|topic| {
-                let name = topic.name;
-                topic.results_by_partition.into_iter().map(move |row| (name.clone(), row))
-            });
-            let refusals: Vec<Refusal> = rows
-                .filter(|(_, row)| row.partition_error_code != ErrorCode::None.code())
-                .map(|(name, row)| (name, row.partition_index, ErrorCode::from_code(row.partition_error_code)))
-                .collect();
+            let guards = self.begin_verification(producer, support, places);
+            let refusals = self.ask_coordinator(producer, support, &guards).await;
             let concurrent = refusals.iter().any(|(.., error)| *error == ErrorCode::ConcurrentTransactions);
             if !concurrent || !support.adds() || rested >= config.add_partitions_retry_backoff_max {
-                return refusals.into_iter().map(|(topic, p, error)| (topic, p, told(error, support))).collect();
+                // The coordinator may have let this wait until the last transaction was over, and with it the guards.
+                let guards = if support.adds() { self.begin_verification(producer, support, places) } else { guards };
+                let mut verified: HashMap<_, _> = guards.into_iter().map(|(at, guard)| (at, Ok(guard))).collect();
+                for (topic, partition, error) in refusals {
+                    verified.insert((topic.into(), partition), Err(told(error, support)));
+                }
+                return verified;
             }
             tokio::time::sleep(rest).await;
             rested += rest;
             rest = (rest * 2).min(config.add_partitions_retry_backoff);
         }
+    }
+
+    async fn ask_coordinator(
+        &self,
+        producer: Producer<'_>,
+        support: Support,
+        guards: &Guards,
+    ) -> Vec<(String, i32, ErrorCode)> {
+        let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for (topic, partition) in guards.keys() {
+            topics.entry(topic).or_default().push(*partition);
+        }
+        if topics.is_empty() {
+            return Vec::new();
+        }
+        let topics = topics.into_iter();
+        let topics = topics.map(|(name, partitions)| AddPartitionsToTxnTopic { name: name.to_owned(), partitions });
+        let request = AddPartitionsToTxnTransaction {
+            transactional_id: producer.transactional_id.to_owned(),
+            producer_id: producer.producer_id,
+            producer_epoch: producer.producer_epoch,
+            verify_only: !support.adds(),
+            topics: topics.collect(),
+        };
+        let result = self.add_partitions_to_txn(BROKER_VERSION, &request).await;
+        let rows = result.topic_results.into_iter().flat_map(|topic| {
+            let name = topic.name;
+            topic.results_by_partition.into_iter().map(move |row| (name.clone(), row))
+        });
+        rows.filter(|(_, row)| row.partition_error_code != ErrorCode::None.code())
+            .map(|(name, row)| (name, row.partition_index, ErrorCode::from_code(row.partition_error_code)))
+            .collect()
     }
 }
 
