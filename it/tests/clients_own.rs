@@ -626,9 +626,25 @@ fn aborted_records_are_gaps_that_nobody_has_to_decide_on() {
 
 // ---- the command line ------------------------------------------------------------------------------------------------
 
-/// Exit code, standard output and standard error.
+/// Exit code, standard output and standard error of a command that ends within [`WITHIN`].
+#[track_caller]
 fn outcome(mut command: Command) -> (i32, String, String) {
-    let output = command.stdin(std::process::Stdio::null()).output().expect("the command runs");
+    use std::process::Stdio;
+
+    let shown = format!("{command:?}");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    // What it prints is far less than a pipe holds.
+    let until = Instant::now() + WITHIN;
+    while child.try_wait().expect("our child").is_none() {
+        if Instant::now() >= until {
+            let _ = child.kill();
+            let output = child.wait_with_output().expect("our child");
+            panic!("{shown} did not end: {output:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().expect("our child");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }

@@ -133,15 +133,14 @@ impl<H: Heartbeat> Membership<H> {
         });
     }
 
-    /// Ends the heartbeats and leaves, if the member was ever let in.
+    /// Ends the heartbeats and leaves.
     pub(crate) async fn leave(self, epoch: i32) -> Result<()> {
         self.task.abort();
-        if self.epoch() == JOIN_EPOCH {
-            return Ok(());
-        }
+        // Of a join that was on its way nobody knows here what it came to.
+        let joined = self.epoch() != JOIN_EPOCH;
         let beat = Beat { member_id: &self.member_id, epoch, full: false, owned: None };
         match self.protocol.beat(&self.client, beat).await {
-            Err(error) if !is_fenced(&error) => Err(error),
+            Err(error) if joined && !is_fenced(&error) => Err(error),
             _ => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 //! Partitions that the broker wants back are given up, and their offsets committed, before it is told so; only then does
 //! it give them to anybody else. Partitions that stay keep their positions and what was prefetched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,21 +168,22 @@ impl ConsumerMember {
     async fn take_over(&mut self, reader: &mut Reader, assignment: Arc<Assignment>) -> Result<()> {
         self.followed = None;
         let (wanted, complete) = named(reader.client(), &assignment).await?;
-        let revoked: Vec<_> = self.owned.keys().filter(|p| !wanted.contains_key(p)).cloned().collect();
+        // A topic of the same name with another id is another topic.
+        let stays = |(partition, id): (&TopicPartition, &Uuid)| wanted.get(partition) == Some(id);
+        let revoked: Vec<_> = self.owned.iter().filter(|owned| !stays(*owned)).map(|(p, _)| p.clone()).collect();
         if !revoked.is_empty() {
             let member = self.member(reader.config.instance_id.clone());
             reader.commit_before_release(&member).await;
             revoked.iter().for_each(|partition| reader.release(partition));
-            self.owned.retain(|partition, _| wanted.contains_key(partition));
+            self.owned.retain(|partition, id| stays((partition, &*id)));
         }
-        let added: BTreeSet<_> = wanted.keys().filter(|p| !self.owned.contains_key(p)).cloned().collect();
+        let added: Vec<_> = wanted.keys().filter(|p| !self.owned.contains_key(p)).cloned().collect();
         if !added.is_empty() {
-            let added: Vec<_> = added.into_iter().collect();
             let member = self.member(reader.config.instance_id.clone());
             match reader.start_reading(&added, &member).await {
                 Ok(()) => self.owned.extend(wanted),
-                // The heartbeats will tell; what was given up is reported in any case.
-                Err(error) if outdated(&error) => {
+                // The heartbeats will tell, of a deleted topic too; what was given up is reported in any case.
+                Err(error) if outdated(&error) || error.stale_metadata() || matches!(error, Error::UnknownTopic(_)) => {
                     tracing::debug!(%error, "the assignment is followed later");
                 }
                 Err(error) => return Err(error),
