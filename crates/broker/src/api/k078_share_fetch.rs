@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taccola_base::Uuid;
+use taccola_base::limits::REQUEST_PARTITIONS_MAX;
 use taccola_coord::share_partition::AcquireMode;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::share_fetch_request::ShareFetchRequest;
@@ -32,6 +33,11 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Sha
         Ok(member) => member,
         Err((error, message)) => return refused(error, message),
     };
+    let named = request.topics.iter().map(|topic| topic.partitions.len());
+    let forgotten = request.forgotten_topics_data.iter().map(|topic| topic.partitions.len());
+    if named.chain(forgotten).sum::<usize>() > REQUEST_PARTITIONS_MAX {
+        return refused(ErrorCode::InvalidRequest, "The request names too many partitions.");
+    }
     let renewals = context.api_version >= RENEWALS_SINCE && request.is_renew_ack;
     let fetches = [request.max_bytes, request.min_bytes, request.max_records, request.max_wait_ms];
     if renewals && fetches.iter().any(|limit| *limit != 0) {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use taccola_base::limits::REQUEST_PARTITIONS_MAX;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::share_acknowledge_request::ShareAcknowledgeRequest;
 use taccola_wire::messages::share_acknowledge_response::{
@@ -29,6 +30,9 @@ pub async fn handle(
         Ok(member) => member,
         Err((error, message)) => return refused(error, message),
     };
+    if request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() > REQUEST_PARTITIONS_MAX {
+        return refused(ErrorCode::InvalidRequest, "The request names too many partitions.");
+    }
     let is_last = match broker.share_fetch.session_acknowledge(&member, request.share_session_epoch) {
         Ok(is_last) => is_last,
         Err(error) => return refused(error, error.message()),

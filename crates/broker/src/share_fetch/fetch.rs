@@ -175,6 +175,10 @@ fn take_turn(
     match turn {
         Turn::Mine { fetch_offset } => turns.push(Reading { id, leader, fetch_offset, read: None }),
         Turn::Wait => round.waits.push(Wait { leader, version, upper_bound: None }),
+        Turn::Retired => {
+            broker.share_fetch.forget(&leader);
+            round.progress = true;
+        }
         Turn::Ended(error) => {
             broker.share_fetch.forget(&leader);
             round.answers.push(Fetched::error(id, error));

@@ -65,6 +65,8 @@ struct LeaderState {
 enum Phase {
     Loading,
     Active(Box<SharePartition>),
+    /// Nobody needed it; whoever does now asks for a new one.
+    Retired,
     Ended(ErrorCode),
 }
 
@@ -76,6 +78,8 @@ pub(super) enum Turn {
     },
     /// Nothing to get here before something changes.
     Wait,
+    /// A new leader must be asked for.
+    Retired,
     Ended(ErrorCode),
 }
 
@@ -100,7 +104,7 @@ impl ShareLeader {
 
     /// Whether a new one must take its place.
     pub fn is_ended(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Ended(_))
+        matches!(self.state.lock().phase, Phase::Ended(_) | Phase::Retired)
     }
 
     /// Asks for the right to read, and says which state that was, for [`Self::register`].
@@ -110,6 +114,7 @@ impl ShareLeader {
         let fetching = state.fetching;
         let turn = match &mut state.phase {
             Phase::Loading => Turn::Wait,
+            Phase::Retired => Turn::Retired,
             Phase::Ended(error) => Turn::Ended(*error),
             Phase::Active(_) if fetching => {
                 state.turn_wanted = true;
@@ -174,7 +179,7 @@ impl ShareLeader {
         let partition = match &mut state.phase {
             Phase::Active(partition) => partition,
             // Nothing is delivered yet, so nothing can be acknowledged.
-            Phase::Loading => return Err(ErrorCode::InvalidRecordState),
+            Phase::Loading | Phase::Retired => return Err(ErrorCode::InvalidRecordState),
             Phase::Ended(error) => return Err(*error),
         };
         partition.set_limits(settings.limits);
@@ -194,6 +199,19 @@ impl ShareLeader {
         if let Some(write) = partition.release(member) {
             self.submit(&mut state, write);
         }
+    }
+
+    /// Ends it for want of members, if nothing is being written. True when it has ended.
+    pub(super) fn retire(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.writing {
+            return false;
+        }
+        if matches!(state.phase, Phase::Active(_)) {
+            state.phase = Phase::Retired;
+            state.wake();
+        }
+        matches!(state.phase, Phase::Retired | Phase::Ended(_))
     }
 
     /// This broker does not lead the share-partition any more.
@@ -246,6 +264,14 @@ impl ShareLeader {
             };
         }
         state.wake();
+    }
+
+    /// What is to be written next; `None` ends the task that writes.
+    fn next_writes(&self) -> Option<Vec<(StateWrite, oneshot::Sender<Result<(), ErrorCode>>)>> {
+        let mut state = self.state.lock();
+        let count = state.writes.len().min(WRITES_TOGETHER_MAX);
+        state.writing = count > 0;
+        (count > 0).then(|| state.writes.drain(..count).collect())
     }
 
     fn written(self: &Arc<Self>, writes: Vec<Written>, result: Result<(), ErrorCode>) {
@@ -379,14 +405,11 @@ fn state_batch(batch: &share_state::StateBatch) -> StateBatch {
 /// Works on a leader's writes until there are none.
 async fn write_all(leader: Arc<ShareLeader>) {
     loop {
-        let writes: Vec<_> = {
-            let mut state = leader.state.lock();
-            let count = state.writes.len().min(WRITES_TOGETHER_MAX);
-            if count == 0 {
-                state.writing = false;
-                return;
+        let Some(writes) = leader.next_writes() else {
+            if let Some(broker) = leader.broker.upgrade() {
+                broker.share_fetch.retire(&leader);
             }
-            state.writes.drain(..count).collect()
+            return;
         };
         let Some(request) = together(writes.iter().map(|(write, _)| write)) else { continue };
         let result = match leader.broker.upgrade() {

@@ -1,8 +1,8 @@
 //! Share groups' reads and acknowledgements (KIP-932): sessions, the share-partitions that this broker leads, and the long
 //! poll over them. Answers to Kafka's `SharePartitionManager`, `SharePartitionCache` and `DelayedShareFetch`.
 //!
-//! A share-partition is loaded by the first request that needs it and lives until its group is empty, its topic is gone,
-//! or it is fenced. LIMIT: as many as there are partitions times groups that read them; sessions bound the readers.
+//! A share-partition is loaded by the first fetch that needs it and lives until no member of its group has a session on
+//! this broker, its topic is gone, or it is fenced. LIMIT: the sessions' partitions.
 
 mod acknowledge;
 mod fetch;
@@ -40,19 +40,6 @@ pub struct ShareFetchRuntime {
 }
 
 impl ShareFetchRuntime {
-    /// A member left its group, or was removed from it: what it has is given back.
-    pub fn member_left(&self, group: &str, member: &str) {
-        self.end_session(&ShareMember { group: group.into(), member: member.into() });
-    }
-
-    /// A group has no members any more: nothing of it is kept in memory.
-    pub fn group_empty(&self, group: &str) {
-        let leaders = self.leaders.lock().remove(group).unwrap_or_default();
-        for leader in leaders.into_values() {
-            leader.end(ErrorCode::NotLeaderOrFollower);
-        }
-    }
-
     /// A connection ended: the sessions on it end with it.
     pub fn disconnected(&self, connection: u64) {
         let members = self.sessions.lock().disconnected(connection);
@@ -67,14 +54,23 @@ impl ShareFetchRuntime {
         self.release(member);
     }
 
-    /// Gives back what a member has anywhere.
+    /// Gives back what a member without a session has anywhere.
     fn release(&self, member: &ShareMember) {
         let leaders: Vec<Arc<ShareLeader>> = match self.leaders.lock().get(&member.group) {
             Some(leaders) => leaders.values().cloned().collect(),
             None => return,
         };
-        for leader in leaders {
+        for leader in &leaders {
             leader.release(&member.member);
+            self.retire(leader);
+        }
+    }
+
+    /// Forgets a share-partition whose group has no session here, unless something is being written of it: then this comes
+    /// again when it is written.
+    fn retire(&self, leader: &Arc<ShareLeader>) {
+        if !self.sessions.lock().has_group(&leader.key.group_id) && leader.retire() {
+            self.forget(leader);
         }
     }
 

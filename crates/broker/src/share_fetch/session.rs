@@ -3,12 +3,13 @@
 //!
 //! A session belongs to a member of a group and to the connection on which it was opened: when that ends, the session
 //! ends. Epochs count requests, from 1 on, and wrap from `i32::MAX` to 1. LIMIT: `group.share.max.share.sessions`
-//! sessions; one more is refused, none gives way.
+//! sessions; one more is refused, none gives way. [`REQUEST_PARTITIONS_MAX`] partitions in each: INVALID_REQUEST.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use taccola_base::Uuid;
+use taccola_base::limits::REQUEST_PARTITIONS_MAX;
 use taccola_wire::error::ErrorCode;
 
 /// Session epochs with a meaning (`ShareRequestMetadata`).
@@ -30,18 +31,29 @@ struct ShareSession {
     /// What the next request must carry.
     next_epoch: i32,
     connection: u64,
-    /// In the order in which they came.
+    /// In the order in which they came; each once.
     partitions: Vec<SharePartitionId>,
+    members: HashSet<SharePartitionId>,
 }
 
 impl ShareSession {
-    fn update(&mut self, added: &[SharePartitionId], forgotten: &[SharePartitionId]) {
+    fn update(&mut self, added: &[SharePartitionId], forgotten: &[SharePartitionId]) -> Result<(), ErrorCode> {
+        if self.members.len() + added.len() > REQUEST_PARTITIONS_MAX {
+            return Err(ErrorCode::InvalidRequest);
+        }
         for id in added {
-            if !self.partitions.contains(id) {
+            if self.members.insert(*id) {
                 self.partitions.push(*id);
             }
         }
-        self.partitions.retain(|id| !forgotten.contains(id));
+        let mut any = false;
+        for id in forgotten {
+            any |= self.members.remove(id);
+        }
+        if any {
+            self.partitions.retain(|id| self.members.contains(id));
+        }
+        Ok(())
     }
 
     fn count(&mut self) {
@@ -94,7 +106,7 @@ impl ShareSessionCache {
                 if session.next_epoch != epoch {
                     return Err(ErrorCode::InvalidShareSessionEpoch);
                 }
-                session.update(view.partitions, view.forgotten);
+                session.update(view.partitions, view.forgotten)?;
                 session.count();
                 let mut partitions = session.partitions.clone();
                 rotate(&mut partitions, epoch);
@@ -116,8 +128,13 @@ impl ShareSessionCache {
         if self.sessions.len() >= slots {
             return Err(ErrorCode::ShareSessionLimitReached);
         }
-        let mut session = ShareSession { next_epoch: 1, connection: view.connection, partitions: Vec::new() };
-        session.update(view.partitions, &[]);
+        let mut session = ShareSession {
+            next_epoch: 1,
+            connection: view.connection,
+            partitions: Vec::new(),
+            members: HashSet::new(),
+        };
+        session.update(view.partitions, &[])?;
         let partitions = session.partitions.clone();
         self.sessions.insert(member.clone(), session);
         self.by_connection.entry(view.connection).or_default().push(member.clone());
@@ -150,6 +167,11 @@ impl ShareSessionCache {
             }
         }
         true
+    }
+
+    /// Whether some member of the group has a session.
+    pub(super) fn has_group(&self, group: &str) -> bool {
+        self.sessions.keys().any(|member| *member.group == *group)
     }
 
     /// Ends the sessions of a connection, and says whose they were.
