@@ -187,7 +187,8 @@ fn passive_ids(set: &TaskSet) -> Vec<current::TaskIds> {
     let ids = set.iter().map(|(subtopology, partitions)| current::TaskIds {
         subtopology_id: subtopology.clone(),
         partitions: partitions.iter().copied().collect(),
-        assignment_epochs: None,
+        // As Kafka leaves it: empty, so that it is not written.
+        assignment_epochs: Some(Vec::new()),
     });
     ids.collect()
 }
