@@ -7,7 +7,7 @@ use taccola_base::Uuid;
 use taccola_it::clients::kafka_tool;
 use taccola_it::conn::Conn;
 use taccola_it::group::find_coordinator;
-use taccola_it::requests::{batch, new_topic, now_ms, produced};
+use taccola_it::requests::{batch, new_topic, now_ms, produce, produced};
 use taccola_it::{Broker, eventually, run_with_input};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::alter_share_group_offsets_request::{
@@ -221,8 +221,11 @@ fn offsets_are_altered_described_and_deleted() {
     let mut conn = server.conn();
     let (group, topic) = (fresh("offsets"), fresh("topic"));
     new_topic(&mut conn, &topic, 2, &[]);
-    for _ in 0..3 {
-        produced(&mut conn, &topic, 0, batch(&["x", "y"]));
+    eventually("the topic is there", || {
+        (produce(&mut conn, &topic, 0, batch(&["w"])).error_code == NONE).then_some(())
+    });
+    for _ in 0..5 {
+        produced(&mut conn, &topic, 0, batch(&["x"]));
     }
     find_coordinator(&mut conn, &group);
     let unknown = error(ErrorCode::UnknownTopicOrPartition);
