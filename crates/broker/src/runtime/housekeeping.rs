@@ -32,7 +32,10 @@ pub async fn run(broker: Arc<Broker>) {
     loop {
         tokio::select! {
             () = &mut stopping => return,
-            _ = retention.tick() => blocking(&broker, apply_retention).await,
+            _ = retention.tick() => {
+                blocking(&broker, apply_retention).await;
+                broker.metadata.lock().await.clean();
+            }
             _ = recovery_points.tick() => blocking(&broker, checkpoint).await,
             _ = high_watermarks.tick() => blocking(&broker, checkpoint_high_watermarks).await,
             _ = flush.tick() => blocking(&broker, flush_by_time).await,

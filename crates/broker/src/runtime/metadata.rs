@@ -2,8 +2,10 @@
 //! `__cluster_metadata-0`, waits until they are as durable as any acknowledged record, and publishes the next image.
 //!
 //! Invariants: an image is published only after its records are acknowledged; what readers see never goes back, also not
-//! over a restart; snapshots are written whole or not at all.
+//! over a restart; snapshots are written whole or not at all. Retention takes the oldest first, segments before the snapshot
+//! that has what they had, and never the newest snapshot: whatever a crash leaves can be loaded.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use taccola_base::Uuid;
 use taccola_base::config::ServerConfig;
+use taccola_meta::batch::BatchContent;
 use taccola_meta::batch::{AppendContext, EncodedBatch, decode_batch, decode_batches, encode_batches};
 use taccola_meta::quorum::{self, StartState};
 use taccola_meta::quorum_state::{self, QuorumState};
-use taccola_meta::snapshot::{PARTIAL_SUFFIX, Snapshot, SnapshotId};
+use taccola_meta::record::MetadataRecord;
+use taccola_meta::snapshot::{DELETE_SUFFIX, PARTIAL_SUFFIX, Snapshot, SnapshotId};
 use taccola_meta::{MetaError, MetadataChanges, MetadataImage, MetadataLoader, VersionedRecord};
 
 use crate::clock;
@@ -27,6 +31,8 @@ use crate::startup::dirs::{read_bootstrap, read_bounded, write_whole};
 const LOAD_BYTES: usize = 8 * 1024 * 1024;
 /// Largest snapshot that is read.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+/// What [`write_whole`] writes in place of a snapshot's partial file first.
+const BESIDE_SUFFIX: &str = ".checkpoint.tmp";
 /// A metadata write that takes longer is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -53,8 +59,20 @@ pub struct MetadataLog {
     dir: PathBuf,
     snapshot_bytes: u64,
     bytes_since_snapshot: u64,
+    retention: Retention,
+    /// Topics that the log behind the newest snapshot deletes, as of the start.
+    deleted_topics: HashSet<Uuid>,
     /// Why nothing is written any more: a write ended in between, so log and image may no longer agree.
     broken: Option<String>,
+}
+
+/// How much is kept behind the newest snapshot.
+#[derive(Clone, Copy, Debug)]
+struct Retention {
+    /// `metadata.max.retention.bytes`: segments and snapshots together; `None`: no bound.
+    bytes: Option<u64>,
+    /// `metadata.max.retention.ms`; `None`: no bound.
+    age: Option<Duration>,
 }
 
 impl MetadataLog {
@@ -69,8 +87,9 @@ impl MetadataLog {
     ) -> Result<Self, StartError> {
         let dir = config.metadata_log_dir.join("__cluster_metadata-0");
         let bad = |error: MetaError| StartError::Metadata(error.to_string());
+        remove_leftovers(&dir);
         let mut loader = load_snapshot(&dir)?;
-        let (last_epoch, bytes) = load_log(&partition, &mut loader)?;
+        let LoadedLog { last_epoch, bytes, deleted_topics } = load_log(&partition, &mut loader)?;
         let quorum_state = read_bounded(&dir.join(quorum_state::FILE_NAME), quorum_state::FILE_BYTES_MAX)?;
         let quorum_state =
             quorum_state.map(|text| QuorumState::parse(&String::from_utf8_lossy(&text))).transpose().map_err(bad)?;
@@ -93,6 +112,11 @@ impl MetadataLog {
             dir,
             snapshot_bytes: config.controller.snapshot_max_record_bytes,
             bytes_since_snapshot: bytes,
+            retention: Retention {
+                bytes: u64::try_from(config.controller.metadata_retention_bytes).ok(),
+                age: u64::try_from(config.controller.metadata_retention_ms).ok().map(Duration::from_millis),
+            },
+            deleted_topics,
             broken: None,
         };
         let failed = |error: MetadataWriteError| StartError::Metadata(error.to_string());
@@ -112,6 +136,12 @@ impl MetadataLog {
     /// The quorum's own feature level, which is no metadata record.
     pub fn kraft_version(&self) -> i16 {
         self.loader.quorum().kraft_version
+    }
+
+    /// Whether the log that was loaded at the start says that the topic was deleted. What an older snapshot no longer
+    /// knows is not known here either.
+    pub fn was_deleted(&self, topic_id: Uuid) -> bool {
+        self.deleted_topics.contains(&topic_id)
     }
 
     pub fn leader_epoch(&self) -> i32 {
@@ -183,7 +213,7 @@ impl MetadataLog {
         }
     }
 
-    /// Writes a snapshot of the image and removes older ones. Failing to is told and tried again later: the log has it all.
+    /// Writes a snapshot of the image, then removes what retention no longer keeps. Failing to is told and tried again later: the log has it all.
     pub fn snapshot(&mut self) {
         let image = self.loader.image();
         let id = SnapshotId::of(image);
@@ -194,9 +224,69 @@ impl MetadataLog {
         match written {
             Ok(()) => {
                 self.bytes_since_snapshot = 0;
-                remove_snapshots_before(&self.dir, id);
+                self.clean();
             }
             Err(error) => tracing::error!(error, "cannot write a metadata snapshot"),
+        }
+    }
+
+    /// Removes the oldest snapshot, and before it the segments that lie wholly below the next one, as long as there is a
+    /// next one and `metadata.max.retention.bytes` or `.ms` is exceeded. Answers to `KafkaRaftLog.maybeClean`.
+    pub fn clean(&mut self) {
+        if let Err(error) = self.try_clean() {
+            tracing::error!(error, "cannot remove old parts of the metadata log");
+        }
+        self.partition.with_log(|log| log.purge(clock::now_ms()));
+    }
+
+    fn try_clean(&mut self) -> Result<(), String> {
+        let mut kept = snapshots(&self.dir);
+        kept.sort();
+        let mut oldest_first = kept.iter().peekable();
+        let mut bytes: u64 = kept.iter().map(|(_, path)| file_bytes(path)).sum();
+        while let (Some((_, path)), Some((next, _))) = (oldest_first.next(), oldest_first.peek()) {
+            let of_log = self.partition.with_log(|log| log.size_bytes()).unwrap_or(0);
+            let too_large = self.retention.bytes.is_some_and(|most| bytes + of_log > most);
+            if !too_large && !self.retention.age.is_some_and(|most| file_age(path) > most) {
+                break;
+            }
+            let removed = self.partition.with_log(|log| {
+                let to = next.end_offset.min(log.high_watermark());
+                if to > log.log_start_offset() {
+                    log.delete_records_before(to, clock::now_ms()).map(|_| ())
+                } else {
+                    Ok(())
+                }
+            });
+            removed.unwrap_or(Ok(())).map_err(|error| error.to_string())?;
+            let of_snapshot = file_bytes(path);
+            std::fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            bytes -= of_snapshot.min(bytes);
+        }
+        Ok(())
+    }
+}
+
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Since when the file has been there; zero if that cannot be found out.
+fn file_age(path: &Path) -> Duration {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    modified.and_then(|time| time.elapsed().ok()).unwrap_or_default()
+}
+
+/// Snapshots that were being written or removed when the broker ended.
+fn remove_leftovers(dir: &Path) {
+    let entries = std::fs::read_dir(dir).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    for entry in entries {
+        let name = entry.file_name();
+        let is_leftover = name.to_str().is_some_and(|name| {
+            [PARTIAL_SUFFIX, DELETE_SUFFIX, BESIDE_SUFFIX].iter().any(|suffix| name.ends_with(suffix))
+        });
+        if is_leftover && let Err(error) = std::fs::remove_file(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove an unfinished metadata snapshot");
         }
     }
 }
@@ -207,16 +297,6 @@ fn write_snapshot(dir: &Path, id: SnapshotId, bytes: &[u8]) -> Result<(), StartE
     write_whole(&partial, bytes)?;
     std::fs::rename(&partial, &path).map_err(|source| StartError::io("rename", &partial, source))?;
     std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| StartError::io("sync", dir, source))
-}
-
-fn remove_snapshots_before(dir: &Path, newest: SnapshotId) {
-    for (id, path) in snapshots(dir) {
-        if id < newest
-            && let Err(error) = std::fs::remove_file(&path)
-        {
-            tracing::warn!(path = %path.display(), %error, "cannot remove an old metadata snapshot");
-        }
-    }
 }
 
 fn snapshots(dir: &Path) -> Vec<(SnapshotId, PathBuf)> {
@@ -232,11 +312,32 @@ fn load_snapshot(dir: &Path) -> Result<MetadataLoader, StartError> {
     Snapshot::decode(id, &bytes).and_then(MetadataLoader::from_snapshot).map_err(named)
 }
 
-/// Loads the log behind the snapshot. Answers the epoch of its last batch, and its bytes.
-fn load_log(partition: &Partition, loader: &mut MetadataLoader) -> Result<(i32, u64), StartError> {
+/// What the log behind the snapshot told besides the image.
+struct LoadedLog {
+    /// Epoch of its last batch.
+    last_epoch: i32,
+    bytes: u64,
+    deleted_topics: HashSet<Uuid>,
+}
+
+/// Topics that a batch deletes.
+fn deletions(content: &BatchContent) -> impl Iterator<Item = Uuid> + '_ {
+    let records = match content {
+        BatchContent::Records(records) => records.as_slice(),
+        BatchContent::Control(_) => &[],
+    };
+    records.iter().filter_map(|record| match &record.record {
+        MetadataRecord::RemoveTopic(removed) => Some(removed.topic_id),
+        _ => None,
+    })
+}
+
+/// Loads the log behind the snapshot.
+fn load_log(partition: &Partition, loader: &mut MetadataLoader) -> Result<LoadedLog, StartError> {
     let bad = |error: String| StartError::Metadata(error);
     let mut epoch = partition.with_log(|log| log.latest_leader_epoch()).flatten().unwrap_or(0);
     let mut bytes = 0;
+    let mut deleted_topics = HashSet::new();
     loop {
         let offset = loader.next_offset();
         let read = partition.read(offset, LOAD_BYTES, true, FetchIsolation::LogEnd).map_err(|e| bad(e.to_string()))?;
@@ -248,6 +349,7 @@ fn load_log(partition: &Partition, loader: &mut MetadataLoader) -> Result<(i32, 
         for batch in decode_batches(&records) {
             let batch = batch.map_err(|e| bad(e.to_string()))?;
             epoch = epoch.max(batch.leader_epoch);
+            deleted_topics.extend(deletions(&batch.content));
             loader.load(&batch).map_err(|e| bad(e.to_string()))?;
         }
         if loader.next_offset() <= offset {
@@ -255,5 +357,5 @@ fn load_log(partition: &Partition, loader: &mut MetadataLoader) -> Result<(i32, 
         }
     }
     loader.publish();
-    Ok((epoch, bytes))
+    Ok(LoadedLog { last_epoch: epoch, bytes, deleted_topics })
 }

@@ -130,12 +130,17 @@ impl Broker {
         for coordinator in self.coordinators.iter().filter(|c| c.topic() == topic) {
             coordinator.give_up(partition);
         }
-        let Some(log) = gone.take_log() else { return };
+        if let Some(log) = gone.take_log() {
+            self.remove_log(log);
+        }
+    }
+
+    /// Renames a deleted partition's folder, which is unlinked after `log.segment.delete.delay.ms`.
+    pub(crate) fn remove_log(&self, log: PartitionLog) {
+        let at = log.topic_partition().to_string();
         match log.rename_for_delete(Uuid::random()) {
             Ok(path) => self.deleted_dirs.lock().push((clock::now_ms(), path)),
-            Err(error) => {
-                tracing::error!(topic, partition, error = describe(&error), "cannot remove a partition's log")
-            }
+            Err(error) => tracing::error!(at, error = describe(&error), "cannot remove a partition's log"),
         }
     }
 

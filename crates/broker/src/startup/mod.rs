@@ -167,7 +167,10 @@ pub(crate) async fn open(
     });
     share_state::serve_actions(&broker);
     transactions::serve_actions(&broker);
-    adopt_logs(&broker, image, logs);
+    {
+        let metadata = broker.metadata.lock().await;
+        adopt_logs(&broker, image, &|id| metadata.was_deleted(id), logs);
+    }
     register(&broker, bound, summary.clean).await?;
     for coordinator in &broker.coordinators {
         for partition in broker.partitions.of_topic(coordinator.topic()) {
@@ -221,10 +224,13 @@ fn controller_settings(config: &ServerConfig) -> ControllerSettings {
     }
 }
 
-/// Gives the logs that were found to the partitions of the image; what the image does not know is set aside.
+/// Gives the logs that were found to the partitions of the image. What the image does not know goes where deleted partitions
+/// go if the metadata log says that its topic was deleted, as when the broker ended in between; else nobody knows whose
+/// data it is, and it is set aside.
 fn adopt_logs(
     broker: &Broker,
     image: MetadataImage,
+    was_deleted: &dyn Fn(Uuid) -> bool,
     logs: std::collections::HashMap<TopicPartition, recovery::OpenedLog>,
 ) {
     broker.load_dynamic_config(&image);
@@ -238,6 +244,10 @@ fn adopt_logs(
                 let mut log = opened.log;
                 log.set_config(config.log.clone());
                 broker.partitions.insert(Partition::new(log, topic.id, opened.log_dir, leadership, config));
+            }
+            _ if opened.topic_id.is_some_and(|id| was_deleted(id) && image.topics.by_id(id).is_none()) => {
+                tracing::info!(partition = %at, "the folder of a deleted topic is removed");
+                broker.remove_log(opened.log);
             }
             _ => set_aside(broker, &at, opened.log_dir),
         }

@@ -67,10 +67,11 @@ pub(super) static KEYS: &[ConfigKey] = &[
     key("metadata.max.idle.interval.ms").int(500).ms().min(0).low().accepted()
         .doc("How often the active controller writes a record that does nothing when there is nothing to write; 0: \
              never."),
-    key("metadata.max.retention.bytes").long(104_857_600).bytes().high().accepted()
-        .doc("Bytes of metadata log and snapshots that are kept."),
-    key("metadata.max.retention.ms").long(604_800_000).ms().high().accepted()
-        .doc("Time that metadata log and snapshots are kept."),
+    key("metadata.max.retention.bytes").long(104_857_600).bytes().high().implemented()
+        .doc("Bytes of metadata log and snapshots that are kept, besides the newest snapshot and the log behind it; \
+             negative: no bound."),
+    key("metadata.max.retention.ms").long(604_800_000).ms().high().implemented()
+        .doc("Time that a metadata snapshot, and the log before the next one, are kept; negative: no bound."),
     key("node.id").of(Int).required().min(0).high().implemented()
         .doc("Number of this node in its cluster; 1 when not set."),
     key("process.roles").of(List).required().one_of(&["broker", "controller"]).high().implemented()
