@@ -38,18 +38,18 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .implemented()
         .doc("A member of this share group without a heartbeat for this long is removed."),
     group_key("streams.assignment.interval.ms").int(1000).ms().min(0).medium()
-        .synonyms(&["group.streams.assignment.interval.ms"]).accepted()
+        .synonyms(&["group.streams.assignment.interval.ms"]).implemented()
         .doc("Shortest time between two assignments of this streams group."),
     group_key("streams.heartbeat.interval.ms").int(5000).ms().min(1).medium()
-        .synonyms(&["group.streams.heartbeat.interval.ms"]).accepted()
+        .synonyms(&["group.streams.heartbeat.interval.ms"]).implemented()
         .doc("How often members of this streams group are told to send heartbeats."),
     group_key("streams.initial.rebalance.delay.ms").int(3000).ms().min(0).medium()
-        .synonyms(&["group.streams.initial.rebalance.delay.ms"]).accepted()
+        .synonyms(&["group.streams.initial.rebalance.delay.ms"]).implemented()
         .doc("How long this streams group, when it was empty, waits for more members before its first assignment."),
     group_key("streams.num.standby.replicas").int(0).min(0).medium().synonyms(&["group.streams.num.standby.replicas"])
-        .accepted()
+        .implemented()
         .doc("Standby copies of each stateful task of this streams group."),
     group_key("streams.session.timeout.ms").int(45_000).ms().min(1).medium()
-        .synonyms(&["group.streams.session.timeout.ms"]).accepted()
+        .synonyms(&["group.streams.session.timeout.ms"]).implemented()
         .doc("A member of this streams group without a heartbeat for this long is removed."),
 ];

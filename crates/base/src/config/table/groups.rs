@@ -102,31 +102,31 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("How long a delivered record stays reserved for its consumer."),
     key("group.share.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("A member of a share group without a heartbeat for this long is removed."),
-    key("group.streams.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().accepted()
+    key("group.streams.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().implemented()
         .doc("Shortest time between two assignments of one streams group."),
-    key("group.streams.heartbeat.interval.ms").int(5000).ms().min(1).medium().accepted()
+    key("group.streams.heartbeat.interval.ms").int(5000).ms().min(1).medium().implemented()
         .doc("How often members of streams groups are told to send heartbeats."),
-    key("group.streams.initial.rebalance.delay.ms").int(3000).ms().min(0).medium().accepted()
+    key("group.streams.initial.rebalance.delay.ms").int(3000).ms().min(0).medium().implemented()
         .doc("How long a streams group that was empty waits for more members before its first assignment."),
-    key("group.streams.max.assignment.interval.ms").int(15_000).ms().min(0).medium().accepted()
+    key("group.streams.max.assignment.interval.ms").int(15_000).ms().min(0).medium().implemented()
         .doc("Upper bound for streams.assignment.interval.ms of a group."),
-    key("group.streams.max.heartbeat.interval.ms").int(15_000).ms().min(1).medium().accepted()
+    key("group.streams.max.heartbeat.interval.ms").int(15_000).ms().min(1).medium().implemented()
         .doc("Upper bound for streams.heartbeat.interval.ms of a group."),
-    key("group.streams.max.session.timeout.ms").int(60_000).ms().min(1).medium().accepted()
+    key("group.streams.max.session.timeout.ms").int(60_000).ms().min(1).medium().implemented()
         .doc("Upper bound for streams.session.timeout.ms of a group."),
-    key("group.streams.max.size").int(INT_MAX).min(1).medium().accepted()
+    key("group.streams.max.size").int(INT_MAX).min(1).medium().implemented()
         .doc("Members that one streams group may have."),
-    key("group.streams.max.standby.replicas").int(2).min(0).medium().accepted()
+    key("group.streams.max.standby.replicas").int(2).min(0).medium().implemented()
         .doc("Upper bound for streams.num.standby.replicas of a group."),
-    key("group.streams.min.assignment.interval.ms").int(0).ms().min(0).medium().accepted()
+    key("group.streams.min.assignment.interval.ms").int(0).ms().min(0).medium().implemented()
         .doc("Lower bound for streams.assignment.interval.ms of a group."),
-    key("group.streams.min.heartbeat.interval.ms").int(5000).ms().min(1).medium().accepted()
+    key("group.streams.min.heartbeat.interval.ms").int(5000).ms().min(1).medium().implemented()
         .doc("Lower bound for streams.heartbeat.interval.ms of a group."),
-    key("group.streams.min.session.timeout.ms").int(45_000).ms().min(1).medium().accepted()
+    key("group.streams.min.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("Lower bound for streams.session.timeout.ms of a group."),
-    key("group.streams.num.standby.replicas").int(0).min(0).medium().accepted()
+    key("group.streams.num.standby.replicas").int(0).min(0).medium().implemented()
         .doc("Standby copies of each stateful task."),
-    key("group.streams.session.timeout.ms").int(45_000).ms().min(1).medium().accepted()
+    key("group.streams.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("A member of a streams group without a heartbeat for this long is removed."),
     key("offset.metadata.max.bytes").int(4096).bytes().high().implemented()
         .doc("Longest metadata string that a commit may attach to an offset."),
