@@ -1,11 +1,13 @@
 //! Writes the seeds of the targets `request`, `response`, `schema` and `frame_header`: of every message the newest version's
-//! full sample, out of the wire crate's golden bytes. Run it in this folder: `cargo run --example seeds`.
+//! full sample, out of the wire crate's golden bytes. And those of `coordinator_replay`, out of the JVM's logs. Run it in this folder: `cargo run --example seeds`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 
+use bytes::Bytes;
 use taccola_wire::api::ApiKey;
+use taccola_wire::batch::{RecordIter, batches};
 use taccola_wire::codec::{Message as _, Writer};
 use taccola_wire::messages::RequestHeader;
 
@@ -40,6 +42,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         *index += 1;
+    }
+    coordinator_seeds()
+}
+
+/// Each log of the JVM as one run of records in the form of `coordinator_replay`.
+fn coordinator_seeds() -> Result<(), Box<dyn std::error::Error>> {
+    for name in ["consumer_offsets", "share_groups", "streams_groups"] {
+        let log = fs::read(format!("../crates/coord/testdata/jvm_4_3_1.{name}.log"))?;
+        let mut seed = Vec::new();
+        for batch in batches(&log) {
+            for record in RecordIter::new(&Bytes::copy_from_slice(batch?.bytes))? {
+                let record = record?;
+                let (key, value) = (record.key.unwrap_or_default(), record.value.clone().unwrap_or_default());
+                seed.push(u8::from(record.value.is_none()));
+                seed.extend_from_slice(&u16::try_from(key.len())?.to_be_bytes());
+                seed.extend_from_slice(&u16::try_from(value.len())?.to_be_bytes());
+                seed.extend_from_slice(&[&key[..], &value[..]].concat());
+            }
+        }
+        write("coordinator_replay", name, &seed)?;
     }
     Ok(())
 }
