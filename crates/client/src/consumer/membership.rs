@@ -218,3 +218,112 @@ impl<H: Heartbeat> Beats<H> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::ClientConfig;
+
+    /// Epoch, fullness and report of a heartbeat.
+    type Seen = (i32, bool, Option<Vec<i32>>);
+
+    struct Script {
+        seen: mpsc::UnboundedSender<Seen>,
+        answers: Mutex<VecDeque<Result<Answer>>>,
+    }
+
+    impl Heartbeat for Script {
+        fn group(&self) -> &str {
+            "g"
+        }
+
+        async fn beat(&self, _: &Client, beat: Beat<'_>) -> Result<Answer> {
+            let report = beat.owned.map(|owned| owned.values().flatten().copied().collect());
+            self.seen.send((beat.epoch, beat.full, report)).unwrap();
+            let answer = self.answers.lock().unwrap().pop_front();
+            match answer {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn partitions(list: &[i32]) -> Assignment {
+        if list.is_empty() { Assignment::new() } else { [(Uuid::from_u128(7), list.to_vec())].into() }
+    }
+
+    fn answer(epoch: i32, assignment: Option<&[i32]>) -> Result<Answer> {
+        Ok(Answer { epoch, interval: Duration::from_secs(3_600), assignment: assignment.map(partitions) })
+    }
+
+    fn refusal(code: ErrorCode) -> Result<Answer> {
+        Err(Error::broker(code, "g", None))
+    }
+
+    fn start(answers: Vec<Result<Answer>>) -> (Membership<Script>, mpsc::UnboundedReceiver<Seen>) {
+        let config = ClientConfig { retry_backoff: Duration::from_millis(1), ..ClientConfig::new("h:1").unwrap() };
+        let (seen, beats) = mpsc::unbounded_channel();
+        let script = Script { seen, answers: Mutex::new(answers.into()) };
+        (Membership::join(Client::new(config), script), beats)
+    }
+
+    #[tokio::test]
+    async fn reports_do_not_wait_and_are_told_once() {
+        let (mut membership, mut beats) = start(vec![answer(4, Some(&[1, 2])), answer(5, None), answer(5, None)]);
+        assert_eq!(beats.recv().await, Some((JOIN_EPOCH, true, Some(vec![]))));
+        membership.changed(Duration::from_secs(60)).await;
+        let view = membership.view().unwrap();
+        assert_eq!((view.epoch, view.assignment.as_deref()), (4, Some(&partitions(&[1, 2]))));
+        membership.own(0, partitions(&[1, 2]));
+        assert_eq!(beats.recv().await, Some((4, false, Some(vec![1, 2]))));
+        membership.changed(Duration::from_secs(60)).await;
+        // The same once more is no news.
+        membership.own(0, partitions(&[1, 2]));
+        membership.own(0, partitions(&[2]));
+        assert_eq!(beats.recv().await, Some((5, false, Some(vec![2]))));
+        assert_eq!(membership.view().unwrap().losses, 0);
+    }
+
+    #[tokio::test]
+    async fn a_fenced_member_joins_anew_with_nothing() {
+        let (mut membership, mut beats) =
+            start(vec![answer(4, Some(&[1])), refusal(ErrorCode::FencedMemberEpoch), answer(9, None)]);
+        beats.recv().await;
+        membership.changed(Duration::from_secs(60)).await;
+        membership.own(0, partitions(&[1]));
+        assert_eq!(beats.recv().await, Some((4, false, Some(vec![1]))));
+        assert_eq!(beats.recv().await, Some((JOIN_EPOCH, true, Some(vec![]))), "what it owned before counts no more");
+        while membership.epoch() != 9 {
+            membership.changed(Duration::from_secs(60)).await;
+        }
+        let view = membership.view().unwrap();
+        assert_eq!((view.losses, view.assignment), (1, None));
+        membership.own(1, partitions(&[3]));
+        assert_eq!(beats.recv().await, Some((9, false, Some(vec![3]))));
+    }
+
+    #[tokio::test]
+    async fn failures_that_may_pass_are_followed_by_a_full_heartbeat_and_others_are_final() {
+        let lost = ErrorCode::CoordinatorLoadInProgress;
+        let refused = ErrorCode::InvalidRegularExpression;
+        let (mut membership, mut beats) =
+            start(vec![refusal(lost), answer(1, Some(&[])), refusal(lost), refusal(refused)]);
+        assert_eq!(beats.recv().await, Some((0, true, Some(vec![]))));
+        assert_eq!(beats.recv().await, Some((0, true, Some(vec![]))));
+        membership.changed(Duration::from_secs(60)).await;
+        membership.own(0, partitions(&[1]));
+        assert_eq!(beats.recv().await, Some((1, false, Some(vec![1]))));
+        assert_eq!(beats.recv().await, Some((1, true, Some(vec![1]))));
+        loop {
+            match membership.view() {
+                Ok(_) => membership.changed(Duration::from_secs(60)).await,
+                Err(error) => break assert_eq!(error.code(), Some(refused)),
+            }
+        }
+    }
+}
