@@ -5,17 +5,17 @@ use super::reasons;
 
 #[rustfmt::skip]
 pub(super) static KEYS: &[ConfigKey] = &[
-    key("add.partitions.to.txn.retry.backoff.max.ms").int(100).ms().min(0).high().accepted()
+    key("add.partitions.to.txn.retry.backoff.max.ms").int(100).ms().min(0).high().implemented()
         .doc("Longest rest between attempts to add a partition to a transaction that still has a marker pending."),
-    key("add.partitions.to.txn.retry.backoff.ms").int(20).ms().min(1).high().accepted()
+    key("add.partitions.to.txn.retry.backoff.ms").int(20).ms().min(1).high().implemented()
         .doc("First rest between attempts to add a partition to a transaction that still has a marker pending."),
-    key("transaction.abort.timed.out.transaction.cleanup.interval.ms").int(10_000).ms().min(1).low().accepted()
+    key("transaction.abort.timed.out.transaction.cleanup.interval.ms").int(10_000).ms().min(1).low().implemented()
         .doc("How often transactions past their timeout are looked for and aborted."),
-    key("transaction.max.timeout.ms").int(900_000).ms().min(1).high().accepted()
+    key("transaction.max.timeout.ms").int(900_000).ms().min(1).high().implemented()
         .doc("Longest timeout that a transactional producer may ask for."),
-    key("transaction.partition.verification.enable").boolean(true).low().cluster_wide().accepted()
+    key("transaction.partition.verification.enable").boolean(true).low().cluster_wide().implemented()
         .doc("Ask the coordinator, before a transactional append, whether the partition is part of the transaction."),
-    key("transaction.remove.expired.transaction.cleanup.interval.ms").int(3_600_000).ms().min(1).low().accepted()
+    key("transaction.remove.expired.transaction.cleanup.interval.ms").int(3_600_000).ms().min(1).low().implemented()
         .doc("How often transactional ids past their expiration are looked for."),
     key("transaction.state.log.load.buffer.size").int(5_242_880).bytes().min(1).high().accepted()
         .doc("Bytes read at a time when a coordinator loads its partition; a larger batch is still read."),
@@ -29,7 +29,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Segment size of __transaction_state."),
     key("transaction.two.phase.commit.enable").boolean(false).low().refused(reasons::TWOPC)
         .doc("Let producers keep prepared transactions open without a timeout, for two-phase commit."),
-    key("transactional.id.expiration.ms").int(604_800_000).ms().min(1).high().accepted()
+    key("transactional.id.expiration.ms").int(604_800_000).ms().min(1).high().implemented()
         .doc("How long a transactional id without activity is remembered."),
     key("share.coordinator.append.linger.ms").int(-1).ms().min(-1).medium().accepted()
         .doc("How long the share coordinator gathers records into one batch; -1: as long as there is more to do."),
