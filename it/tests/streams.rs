@@ -179,3 +179,9 @@ fn a_streams_group_counts_words_exactly_once() {
     let settings = ["group.protocol=streams", "processing.guarantee=exactly_once_v2"];
     application("a_streams_group_counts_words_exactly_once", &settings, "read_committed");
 }
+
+#[test]
+fn a_classic_group_counts_words_exactly_once() {
+    let settings = ["group.protocol=classic", "session.timeout.ms=10000", "processing.guarantee=exactly_once_v2"];
+    application("a_classic_group_counts_words_exactly_once", &settings, "read_committed");
+}

@@ -220,7 +220,9 @@ impl GroupShard {
             return Err((member_id, ErrorCode::InvalidSessionTimeout));
         }
         let kind = self.kind_of(&request.group_id);
-        if !matches!(kind, None | Some(GroupKind::Classic | GroupKind::Consumer)) {
+        // An empty streams group makes room.
+        let replaceable = self.streams.groups.get(request.group_id.as_str()).is_some_and(AnyGroup::is_empty);
+        if !replaceable && !matches!(kind, None | Some(GroupKind::Classic | GroupKind::Consumer)) {
             return Err(("", ErrorCode::InconsistentGroupProtocol));
         }
         let prefix = request.group_instance_id.as_deref().unwrap_or(ctx.client_id);
@@ -266,6 +268,9 @@ impl GroupShard {
         let group = Group::new(id.into(), self.new_incarnation(), now_ms);
         if let Some(empty) = self.consumer.get(id) {
             AnyGroup::write_tombstones(empty, out);
+        }
+        if let Some(empty) = self.streams.groups.get(id) {
+            empty.write_tombstones(out);
         }
         let record = records::group_metadata(id, &group.to_record(|m| m.assignment.clone()))
             .map_err(|_| ErrorCode::InvalidGroupId)?;

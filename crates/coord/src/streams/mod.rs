@@ -68,16 +68,17 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// What a record says becomes so. True when the group exists after it.
+    /// What a record says becomes so. True when the group exists by it, which a tombstone does not bring about.
     pub(crate) fn apply(&mut self, record: GroupRecord) -> bool {
         let GroupRecord { group: id, body } = record;
+        let tombstone = body.is_tombstone();
         if body == Body::Metadata(None) {
             self.groups.remove(&id);
             self.soft.remove(&id);
             return false;
         }
         if !self.groups.contains_key(&id) {
-            if body.is_tombstone() {
+            if tombstone {
                 return false;
             }
             self.groups.insert(id.clone(), StreamsGroup::new(id.clone()));
@@ -96,7 +97,7 @@ impl Streams {
         {
             soft.shutdown_by = None;
         }
-        true
+        !tombstone
     }
 
     /// Topics changed: groups that depend on them look again with their next heartbeat.

@@ -432,6 +432,47 @@ fn a_shutdown_reaches_everybody_until_all_are_gone() {
 }
 
 #[test]
+fn a_classic_member_takes_the_place_of_an_empty_group() {
+    let mut world = with_one_member();
+    let protocol = taccola_wire::messages::join_group_request::JoinGroupRequestProtocol {
+        name: "range".to_owned(),
+        ..Default::default()
+    };
+    let classic = taccola_wire::messages::JoinGroupRequest {
+        group_id: "app".to_owned(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![protocol],
+        ..Default::default()
+    };
+    let ctx = RequestContext {
+        token: RequestToken(9),
+        api_version: 3,
+        client_id: "c",
+        client_host: "/127.0.0.1",
+        fresh_id: [2; 16],
+    };
+    let effects = world.shard.handle_join(world.now_ms, &ctx, classic.clone());
+    let refused = world.run(effects).unwrap();
+    assert_eq!(refused.error_code, ErrorCode::InconsistentGroupProtocol.code());
+    world.send(&StreamsGroupHeartbeatRequest { member_epoch: -1, ..beat("a", 0, None) });
+    let effects = world.shard.handle_join(world.now_ms, &ctx, classic);
+    assert!(world.run(effects).is_none(), "the rebalance has begun");
+    let listed = world.shard.list_groups(&ListGroupsRequest::default());
+    let kinds: Vec<&str> = listed.iter().map(|g| g.group_type.as_str()).collect();
+    assert_eq!(kinds, ["classic"]);
+    let mut again = shard(&complete());
+    for (offset, record) in (0..).zip(&world.log) {
+        again.replay(offset, -1, &record.key, record.value.as_ref()).unwrap();
+    }
+    assert_eq!(again.list_groups(&ListGroupsRequest::default())[0].group_type, "classic");
+    let mut back = join("a", "p1");
+    back.member_epoch = 0;
+    assert_eq!(world.say(&back), "GroupIdNotFound");
+}
+
+#[test]
 fn endpoints_are_told_when_they_change() {
     let mut world = World::new(&complete());
     let mut first = join("a", "p1");
