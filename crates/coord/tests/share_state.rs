@@ -1,6 +1,8 @@
 //! The share coordinator's shard against a naive model: one delivery state per offset. After every step the log so far is
 //! loaded anew, whole and cut off where the shard said that it may be, and tells the same.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
