@@ -261,8 +261,9 @@ impl ShareConsumer {
     async fn acknowledge_at(&mut self, node: i32, closing: bool) -> Vec<Outcome> {
         let renew = self.held.values().any(|held| held.node == node && held.renews());
         let acks = self.decided_at(node);
-        let established = self.sessions.get(&node).is_some_and(|session| session.established());
-        let Some(member_id) = self.member_id().filter(|_| established) else {
+        // The end of a session is understood whatever came before it, also behind a fetch that was given up.
+        let usable = self.sessions.get(&node).is_some_and(|session| closing || session.established());
+        let Some(member_id) = self.member_id().filter(|_| usable) else {
             let lost = Error::broker(ErrorCode::ShareSessionNotFound, "acknowledgements", None);
             return failed(&acks, &lost);
         };
