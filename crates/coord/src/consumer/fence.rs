@@ -64,12 +64,8 @@ impl GroupShard {
             return Ok(());
         }
         let Some(group) = self.consumer.get(group_id) else { return Ok(()) };
-        fence(group, members, &*self.image, &mut self.topic_hashes, out)?;
-        let id = group.id.clone();
-        for member in members {
-            group.timeouts.cancel(&id, member, out);
-        }
-        Ok(())
+        // Their timers go on: should the records not get into the log, the sessions still end. Else they fire in vain.
+        fence(group, members, &*self.image, &mut self.topic_hashes, out)
     }
 
     /// A session may be over, or the time to give partitions back.
@@ -77,11 +73,11 @@ impl GroupShard {
         let (group_id, member, up) = match key {
             TimerKey::ModernSession { group: id, member } => {
                 let Some(group) = self.consumer.get_mut(id) else { return };
-                (
-                    id,
-                    member,
-                    group.members.contains_key(member) && group.timeouts.session_fired(id, member, now_ms, out),
-                )
+                if !group.members.contains_key(member) {
+                    // It has left, or its first record never got into the log.
+                    return group.timeouts.forget(member);
+                }
+                (id, member, group.timeouts.session_fired(id, member, now_ms, out))
             }
             TimerKey::ModernRebalance { group: id, member } => {
                 let Some(group) = self.consumer.get_mut(id) else { return };

@@ -205,9 +205,6 @@ pub(super) fn keep_time(
     out: &mut Outbox,
 ) {
     let id = group.id.clone();
-    if let Some(replaced) = &step.replaces {
-        group.timeouts.cancel(&id, replaced, out);
-    }
     if outcome.clean {
         group.metadata_dirty = false;
     }

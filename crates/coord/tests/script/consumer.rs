@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use taccola_base::Uuid;
 use taccola_coord::cluster_image::{ClusterImage, TopicChanges};
-use taccola_coord::{CoordinatorRecord, CoordinatorShard as _, Effects, GroupShard, Response};
+use taccola_coord::{CoordinatorRecord, Effects, GroupShard, Response};
 use taccola_wire::codec::Message;
 use taccola_wire::messages::consumer_group_heartbeat_request::TopicPartitions;
 use taccola_wire::messages::*;
