@@ -157,3 +157,73 @@ fn offset_of(now_ms: i64, partition: &TxnOffsetCommitRequestPartition) -> Offset
         topic_id: Uuid::ZERO,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use taccola_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
+
+    use super::*;
+    use crate::cluster_image::EmptyImage;
+    use crate::{GroupConfig, RequestToken};
+
+    fn ctx() -> RequestContext<'static> {
+        RequestContext { token: RequestToken(1), api_version: 8, client_id: "", client_host: "", fresh_id: [0; 16] }
+    }
+
+    fn commit(producer_id: i64, offset: i64) -> TxnOffsetCommitRequest {
+        let partition = TxnOffsetCommitRequestPartition {
+            committed_offset: offset,
+            committed_leader_epoch: -1,
+            ..Default::default()
+        };
+        TxnOffsetCommitRequest {
+            group_id: "g".to_owned(),
+            producer_id,
+            generation_id: -1,
+            topics: vec![TxnOffsetCommitRequestTopic { name: "t".to_owned(), partitions: vec![partition] }],
+            ..Default::default()
+        }
+    }
+
+    fn offset(shard: &mut GroupShard) -> Option<i64> {
+        let request = OffsetFetchRequestGroup { group_id: "g".to_owned(), topics: None, ..Default::default() };
+        let Reply::Now(response) = shard.handle_offset_fetch(0, &ctx(), request, false).response else { return None };
+        response.topics.first().and_then(|t| t.partitions.first()).map(|p| p.committed_offset)
+    }
+
+    fn marker(producer_id: i64, commit: bool) -> EndMarker {
+        EndMarker { producer_id, producer_epoch: 0, commit, coordinator_epoch: 0, transaction_version: 0 }
+    }
+
+    #[test]
+    fn offsets_count_when_their_marker_is_committed() {
+        let mut shard = GroupShard::new(GroupConfig::default(), Arc::new(EmptyImage));
+        for (log_offset, commits, expected) in [(10, false, None), (20, true, Some(5))] {
+            let written = shard.handle_txn_offset_commit(0, &ctx(), &commit(7, 5), Some(3));
+            let batch = BatchKind::Transactional { producer_id: 7, producer_epoch: 0, verification: Some(3) };
+            assert_eq!((written.batch, written.records.len(), &written.response), (batch, 1, &Reply::Parked));
+            let released = shard.committed(0, written.append.unwrap(), log_offset).released;
+            assert!(matches!(&released[0].response, Response::TxnOffsetCommit(_)));
+            assert_eq!(offset(&mut shard), None, "the transaction is open");
+            let ended = shard.handle_end_marker(0, &ctx(), marker(7, commits));
+            assert!(ended.records.is_empty() && matches!(ended.batch, BatchKind::EndMarker { .. }));
+            assert_eq!(offset(&mut shard), None, "the marker can still be lost");
+            let released = shard.committed(0, ended.append.unwrap(), log_offset + 1).released;
+            assert_eq!(released[0].response, Response::EndMarker(ErrorCode::None));
+            assert_eq!(offset(&mut shard), expected);
+        }
+    }
+
+    #[test]
+    fn a_generation_without_a_group_is_refused() {
+        let mut shard = GroupShard::new(GroupConfig::default(), Arc::new(EmptyImage));
+        let refused = shard.handle_txn_offset_commit(
+            0,
+            &ctx(),
+            &TxnOffsetCommitRequest { generation_id: 3, ..commit(7, 5) },
+            None,
+        );
+        let Reply::Now(response) = refused.response else { panic!("nothing is written") };
+        assert_eq!(response.topics[0].partitions[0].error_code, ErrorCode::IllegalGeneration.code());
+    }
+}
