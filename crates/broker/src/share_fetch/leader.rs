@@ -32,6 +32,8 @@ const WRITES_TOGETHER_MAX: usize = 64;
 const PERSISTER_ATTEMPTS_MAX: u32 = 7;
 const PERSISTER_BACKOFF: Duration = Duration::from_millis(50);
 
+/// A write, and who waits for it.
+type Queued = (StateWrite, oneshot::Sender<Result<(), ErrorCode>>);
 /// What becomes of a write.
 pub(super) type Fate = oneshot::Receiver<Result<(), ErrorCode>>;
 
@@ -54,7 +56,7 @@ struct LeaderState {
     /// Goes up whenever waiting fetches shall look again.
     version: u64,
     waiters: WaiterList,
-    writes: VecDeque<(StateWrite, oneshot::Sender<Result<(), ErrorCode>>)>,
+    writes: VecDeque<Queued>,
     /// A task works on `writes`.
     writing: bool,
     /// When the timer fires. Wall clock milliseconds.
@@ -267,7 +269,7 @@ impl ShareLeader {
     }
 
     /// What is to be written next; `None` ends the task that writes.
-    fn next_writes(&self) -> Option<Vec<(StateWrite, oneshot::Sender<Result<(), ErrorCode>>)>> {
+    fn next_writes(&self) -> Option<Vec<Queued>> {
         let mut state = self.state.lock();
         let count = state.writes.len().min(WRITES_TOGETHER_MAX);
         state.writing = count > 0;
