@@ -505,7 +505,7 @@ fn after_a_kill_what_was_accepted_stays_so_and_the_rest_comes_again() {
     let world = server.world(&[]);
     let mut member = world.member(&server);
     for round in 0..8 {
-        world.produce(&server, &["a", "b", "c", "d"].map(|value| value).as_slice());
+        world.produce(&server, ["a", "b", "c", "d"].map(|value| value).as_slice());
         assert_eq!(member.fetch(), [(round * 4, round * 4 + 3, 1)]);
     }
     // Accepted: 0-5 and 10-19; released: 24. The rest is in delivery.

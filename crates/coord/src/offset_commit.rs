@@ -120,13 +120,13 @@ impl GroupShard {
             };
         };
         if group.validate_offset_commit(&committer)? == CommitScope::ByAssignmentEpoch {
-            let partitions =
+            let mut partitions =
                 request.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (t, p.partition_index)));
             let had = |(topic, partition): (&OffsetCommitRequestTopic, i32)| {
                 let epoch = group.assignment_epoch(committer.member_id, &topic.name, topic.topic_id, partition);
                 epoch.is_some_and(|epoch| epoch <= committer.epoch)
             };
-            if !partitions.map(had).all(|had| had) {
+            if !partitions.all(had) {
                 return Err(group.stale_epoch_error(committer.member_id));
             }
         }

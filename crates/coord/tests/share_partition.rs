@@ -1,5 +1,7 @@
 //! One share-partition, step by step: what is delivered to whom, and what is in flight afterwards.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::sync::Arc;
 
 use taccola_coord::share_partition::{

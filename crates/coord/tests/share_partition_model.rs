@@ -6,6 +6,8 @@
 //! crash; no offset is delivered more often than the limit; the start offset never goes back and never passes what is not
 //! done. In the end: whatever is in the log and is not done is delivered.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -29,6 +29,8 @@ pub async fn run(broker: Arc<Broker>) {
     let mut snapshots = interval(snapshot_every.unwrap_or(Duration::from_secs(86_400)));
     let mut deadlines = interval(DEADLINES_EVERY);
     let mut stopping = std::pin::pin!(broker.stopping());
+    // A start after a crash may have found much that no checkpoint names.
+    blocking(&broker, checkpoint).await;
     loop {
         tokio::select! {
             () = &mut stopping => return,
@@ -115,6 +117,14 @@ pub fn checkpoint(broker: &Broker) {
     if let Err(reason) = broker.journal.checkpoint() {
         broker.journal.fail(&reason);
         return;
+    }
+    // What did not go through the journal (acks=1, the memory class, what recovery found) would be scanned again and again.
+    for partition in broker.partitions.all() {
+        if partition.with_log(|log| log.unflushed_messages() > 0).unwrap_or(false)
+            && let Err(error) = partition.flush()
+        {
+            tracing::error!(partition = %partition.topic_partition, error = describe(&error), "flush");
+        }
     }
     write_checkpoint(broker, log_dir::RECOVERY_POINT_CHECKPOINT, |partition| {
         partition.with_log(|log| log.recovery_point())

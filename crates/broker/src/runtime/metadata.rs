@@ -247,7 +247,7 @@ impl MetadataLog {
         while let (Some((_, path)), Some((next, _))) = (oldest_first.next(), oldest_first.peek()) {
             let of_log = self.partition.with_log(|log| log.size_bytes()).unwrap_or(0);
             let too_large = self.retention.bytes.is_some_and(|most| bytes + of_log > most);
-            if !too_large && !self.retention.age.is_some_and(|most| file_age(path) > most) {
+            if !too_large && self.retention.age.is_none_or(|most| file_age(path) <= most) {
                 break;
             }
             let removed = self.partition.with_log(|log| {

@@ -82,7 +82,9 @@ pub(super) fn compute(
     members.insert(updated.id, updated.subscription);
 
     let mut topics = Topics { image: env.image, ids: BTreeMap::new(), partitions: BTreeMap::new() };
-    let mut sets: BTreeMap<(&[Arc<str>], &str), Arc<BTreeSet<Uuid>>> = BTreeMap::new();
+    // By subscription: names and regex.
+    type Sets<'a> = BTreeMap<(&'a [Arc<str>], &'a str), Arc<BTreeSet<Uuid>>>;
+    let mut sets = Sets::new();
     let mut specs = Vec::with_capacity(members.len());
     for (id, subscription) in &members {
         let set = match sets.get(&(subscription.topics.as_slice(), &*subscription.regex)) {

@@ -122,13 +122,4 @@ impl Timeouts {
         self.sessions.remove(member);
         self.rebalances.remove(member);
     }
-
-    pub(crate) fn cancel(&self, group: &Arc<str>, member: &Arc<str>, out: &mut Outbox) {
-        if self.sessions.contains_key(member) {
-            out.cancel_timer(session_key(group, member));
-        }
-        if self.rebalances.contains_key(member) {
-            out.cancel_timer(rebalance_key(group, member));
-        }
-    }
 }

@@ -108,11 +108,9 @@ impl GroupShard {
             return Err(unknown_member(&request.member_id, id));
         };
         let bodies = leave_records(group, member);
-        if let Some(soft) = soft {
-            if request.shutdown_application {
-                soft.shutdown_by.get_or_insert_with(|| member.clone());
-            }
-            soft.timeouts.cancel(&group.id, member, out);
+        // The member's timers stay until it is gone from the log: they do nothing then.
+        if let Some(soft) = soft.filter(|_| request.shutdown_application) {
+            soft.shutdown_by.get_or_insert_with(|| member.clone());
         }
         write(&group.id, bodies, out)?;
         let response = StreamsGroupHeartbeatResponse {

@@ -305,7 +305,7 @@ impl CleanJob {
         source: &Source,
         host: &mut dyn CleanerHost,
         outcome: &mut CleanOutcome,
-        visit: &mut dyn FnMut(&BatchHeader, &[u8]) -> Result<Visit, LogError>,
+        visit: &mut Visitor<'_>,
     ) -> Result<Walked, LogError> {
         let path = || crate::segment::segment_path(&self.dir, source.base_offset, "log");
         let io_error = |e| LogError::io("read", path(), e);
@@ -341,6 +341,8 @@ impl CleanJob {
 
 /// Bytes between two looks at the rate and at whether to stop.
 const THROTTLE_STEP: u64 = 256 * 1024;
+
+type Visitor<'a> = dyn FnMut(&BatchHeader, &[u8]) -> Result<Visit, LogError> + 'a;
 
 enum Visit {
     Next,

@@ -5,33 +5,33 @@ use super::reasons;
 
 #[rustfmt::skip]
 pub(super) static KEYS: &[ConfigKey] = &[
-    key("group.consumer.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().accepted()
+    key("group.consumer.assignment.interval.ms").int(1000).ms().min(0).medium().cluster_wide().implemented()
         .doc("Shortest time between two assignments of one consumer group."),
     key("group.consumer.assignors").list("uniform,range")
-        .one_of(&["uniform", "range", "org.apache.kafka.coordinator.group.assignor.UniformAssignor", "org.apache.kafka.coordinator.group.assignor.RangeAssignor"]).medium().accepted()
+        .one_of(&["uniform", "range", "org.apache.kafka.coordinator.group.assignor.UniformAssignor", "org.apache.kafka.coordinator.group.assignor.RangeAssignor"]).medium().implemented()
         .doc("Server-side assignors of consumer groups, the first being the default."),
-    key("group.consumer.heartbeat.interval.ms").int(5000).ms().min(1).medium().accepted()
+    key("group.consumer.heartbeat.interval.ms").int(5000).ms().min(1).medium().implemented()
         .doc("How often members of consumer groups are told to send heartbeats."),
-    key("group.consumer.max.assignment.interval.ms").int(15_000).ms().min(0).medium().accepted()
+    key("group.consumer.max.assignment.interval.ms").int(15_000).ms().min(0).medium().implemented()
         .doc("Upper bound for consumer.assignment.interval.ms of a group."),
-    key("group.consumer.max.heartbeat.interval.ms").int(15_000).ms().min(1).medium().accepted()
+    key("group.consumer.max.heartbeat.interval.ms").int(15_000).ms().min(1).medium().implemented()
         .doc("Upper bound for consumer.heartbeat.interval.ms of a group."),
-    key("group.consumer.max.session.timeout.ms").int(60_000).ms().min(1).medium().accepted()
+    key("group.consumer.max.session.timeout.ms").int(60_000).ms().min(1).medium().implemented()
         .doc("Upper bound for consumer.session.timeout.ms of a group."),
-    key("group.consumer.max.size").int(INT_MAX).min(1).medium().accepted()
+    key("group.consumer.max.size").int(INT_MAX).min(1).medium().implemented()
         .doc("Members that one consumer group may have."),
     key("group.consumer.migration.policy").string("bidirectional")
-        .one_of_any_case(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]).medium().accepted()
+        .one_of_any_case(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]).medium().implemented()
         .doc("Which conversions between classic and consumer groups happen by themselves."),
-    key("group.consumer.min.assignment.interval.ms").int(0).ms().min(0).medium().accepted()
+    key("group.consumer.min.assignment.interval.ms").int(0).ms().min(0).medium().implemented()
         .doc("Lower bound for consumer.assignment.interval.ms of a group."),
-    key("group.consumer.min.heartbeat.interval.ms").int(5000).ms().min(1).medium().accepted()
+    key("group.consumer.min.heartbeat.interval.ms").int(5000).ms().min(1).medium().implemented()
         .doc("Lower bound for consumer.heartbeat.interval.ms of a group."),
-    key("group.consumer.min.session.timeout.ms").int(45_000).ms().min(1).medium().accepted()
+    key("group.consumer.min.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("Lower bound for consumer.session.timeout.ms of a group."),
-    key("group.consumer.regex.refresh.interval.ms").int(600_000).ms().min(10_000).medium().internal().accepted()
+    key("group.consumer.regex.refresh.interval.ms").int(600_000).ms().min(10_000).medium().internal().implemented()
         .doc("How often regular expressions of subscriptions are resolved again though nothing has changed."),
-    key("group.consumer.session.timeout.ms").int(45_000).ms().min(1).medium().accepted()
+    key("group.consumer.session.timeout.ms").int(45_000).ms().min(1).medium().implemented()
         .doc("A member of a consumer group without a heartbeat for this long is removed."),
     key("group.coordinator.append.linger.ms").int(-1).ms().min(-1).medium().accepted()
         .doc("How long the coordinator gathers records into one batch; -1: as long as there is more to do."),

@@ -49,10 +49,12 @@ pub struct Coordinator<S: CoordinatorShard> {
     timers: Arc<Timers<S::TimerKey>>,
     handle: tokio::runtime::Handle,
     /// Does what shards want done outside; given the shard's partition.
-    act: OnceLock<Box<dyn Fn(i32, S::Action) + Send + Sync>>,
+    act: OnceLock<Act<S::Action>>,
     /// Itself, for the tasks that it starts.
     me: Weak<Self>,
 }
+
+type Act<A> = Box<dyn Fn(i32, A) + Send + Sync>;
 
 /// One partition of the coordinator's topic.
 pub(crate) struct Shard<S: CoordinatorShard> {
