@@ -372,23 +372,6 @@ fn trap_49_producer_ids_are_never_given_twice() {
     }
 }
 
-#[test]
-fn a_transactional_id_is_refused_for_good() {
-    let broker = Broker::start(&[]);
-    let mut conn = connect(&broker);
-    for version in 0..=5 {
-        let request = InitProducerIdRequest {
-            transactional_id: Some("t".to_owned()),
-            transaction_timeout_ms: 60_000,
-            ..Default::default()
-        };
-        let response = conn.ask(&request, version);
-        let code = ErrorCode::from_code(response.error_code);
-        assert!(code != ErrorCode::None && !code.retriable(), "{code:?}");
-        assert_eq!((response.producer_id, response.producer_epoch), (-1, -1));
-    }
-}
-
 fn creatable(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
     CreatableTopic { name: name.to_owned(), num_partitions, replication_factor, ..Default::default() }
 }

@@ -84,7 +84,7 @@ fn of_each_key_the_last_record_stays_also_after_restarts() {
     let checkpoint = fs::read_to_string(dir.join("cleaner-offset-checkpoint")).expect("a checkpoint");
     assert!(checkpoint.lines().any(|line| line.starts_with("c 0 ")), "{checkpoint}");
     broker.stop();
-    let Some(mut dump) = clients::kafka_tool("compaction", "kafka.tools.DumpLogSegments") else { return };
+    let Some(mut dump) = clients::kafka_tool("compaction", "org.apache.kafka.tools.DumpLogSegments") else { return };
     for entry in fs::read_dir(dir.join("c-0")).expect("the folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|e| e == "log") {

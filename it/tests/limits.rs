@@ -187,6 +187,7 @@ fn clients_that_never_read_hold_no_memory_without_bound() {
     assert_eq!(answer.error_code, 0);
     let grown = most.saturating_sub(before) / 1024;
     println!("{grown} MiB more at most");
-    assert!(grown < 420, "{grown} MiB more");
+    // The gate's 256 MiB, and for each of the broker's threads what it was reading when the gate closed.
+    assert!(grown < 640, "{grown} MiB more");
     broker.assert_alive();
 }

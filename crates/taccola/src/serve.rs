@@ -44,11 +44,17 @@ pub(crate) fn settings(args: &ServeArgs) -> CliResult<Settings> {
     Ok(settings)
 }
 
+/// A worker that writes, flushes or reads what is not cached waits for the disk: the others must be able to go on, however
+/// few cores there are.
+const WORKERS_MIN: usize = 6;
+
 /// Runs the broker until SIGTERM or SIGINT, then stops it cleanly.
 fn serve(config: ServerConfig, settings: Settings, json: bool) -> CliResult {
     let begun = Instant::now();
     let failed = |error: String| CliError::new(Exit::Failure, error);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(WORKERS_MIN))
         .enable_all()
         .thread_name("taccola")
         .build()

@@ -383,7 +383,9 @@ impl TransactionShard {
         let epoch = request.producer_epoch;
         let retry_on_overflow =
             metadata.previous_producer_id == request.producer_id && epoch == LAST_EPOCH && metadata.producer_epoch == 0;
-        let retry_on_bump = epoch.checked_add(1) == Some(metadata.producer_epoch);
+        // An epoch that InitProducerId raised, before a transaction of the first version, is another client's.
+        let bumped_by_end = metadata.client_version >= EPOCH_BUMP_FROM;
+        let retry_on_bump = bumped_by_end && epoch.checked_add(1) == Some(metadata.producer_epoch);
         if metadata.producer_id != request.producer_id && !retry_on_overflow {
             return Err(ErrorCode::InvalidProducerIdMapping.into());
         }

@@ -178,7 +178,7 @@ impl Checks {
         }
         let status = state.transaction_status;
         let behind = i32::from(state.producer_epoch) - i32::from(request.producer_epoch);
-        let retry = v2 && (behind == 1 || overflow);
+        let retry = v2 && (behind == 1 && state.client_transaction_version >= 2 || overflow);
         let over = [COMPLETE_COMMIT, COMPLETE_ABORT].contains(&status);
         let retired = state.producer_epoch == i16::MAX && !busy && status != ONGOING;
         if retired || !(behind == 0 || (over && retry)) {
