@@ -90,7 +90,13 @@ impl Tally {
 }
 
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+    run_with(root, arguments, &[])
+}
+
+/// The same with variables for the tests.
+pub(crate) fn run_with(root: &Path, arguments: &[String], variables: &[(&str, &str)]) -> Result<(), String> {
     let mut command = shell::cargo(root);
+    command.envs(variables.iter().copied());
     command.arg("test").arg("--no-fail-fast");
     if arguments.is_empty() {
         command.arg("--workspace");
