@@ -347,7 +347,7 @@ impl Step<'_> {
         }
         let hash = self.hashes.group_hash(self.image, &topology.required_topics());
         let unchanged = hash == self.group.metadata_hash;
-        let configured = match known.filter(|_| unchanged) {
+        let configured = match known.filter(|_| self.soft.configured_hash == hash) {
             Some(configured) => configured,
             None => {
                 let configured = configure(topology, self.image);
@@ -355,6 +355,7 @@ impl Step<'_> {
             }
         };
         self.soft.configured = Some(configured.clone());
+        self.soft.configured_hash = hash;
         self.soft.is_fresh = unchanged && self.group.topology.is_some();
         Ok((configured, hash))
     }
