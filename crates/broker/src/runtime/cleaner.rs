@@ -2,7 +2,7 @@
 //! how far. Answers to Kafka's `LogCleaner` threads and `LogCleanerManager`.
 //!
 //! How far a log is clean stands in `cleaner-offset-checkpoint`. Losing it costs a round over records that are clean
-//! already, nothing else. A log whose round failed is left alone for [`RETRY_AFTER_MS`].
+//! already, nothing else. A log whose round failed is left alone for ten minutes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::partition::Partition;
 
-/// Milliseconds after which a log is tried again whose round failed.
+/// Milliseconds after which a log is tried again whose round failed: ten minutes.
 const RETRY_AFTER_MS: i64 = 600_000;
 /// At most this long does the throttle hold a round at once, so that a stop does not wait.
 const THROTTLE_MAX: Duration = Duration::from_secs(1);
