@@ -2,7 +2,7 @@
 //! those of users go the same way.
 //!
 //! One round on one log: what lies between the first dirty offset and the first that must not be cleaned yet is read into
-//! a map from keys to their last offsets ([`OffsetMap`]); then every segment up to the map's end is written anew without
+//! a map from keys to their last offsets (`offset_map.rs`); then every segment up to the map's end is written anew without
 //! the records that the map knows a later one of, and without those of aborted transactions. Tombstones and markers of
 //! emptied transactions stay until their delete horizon (KIP-534): it is written into their batch when a round meets them
 //! first. Batches that hold a producer's last sequence number stay, if only as empty ones, and so does the last batch of
