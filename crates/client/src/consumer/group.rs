@@ -1,5 +1,5 @@
-//! Reading as a member of a group. Answers to `KafkaConsumer` with `subscribe`; the two protocols stand in [`super::classic`]
-//! and [`super::modern`].
+//! Reading as a member of a group. Answers to `KafkaConsumer` with `subscribe`; the two protocols stand in `classic.rs`
+//! and `modern.rs`.
 //!
 //! Records count as processed when [`GroupConsumer::poll`] is called again: that is when they may be committed. Before
 //! partitions go to another member what was handed out of them is committed, if the consumer commits by itself.
