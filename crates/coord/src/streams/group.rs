@@ -162,9 +162,9 @@ pub(crate) struct Soft {
     pub(crate) timeouts: Timeouts,
     /// The topology with the numbers of partitions, as of the last look at the cluster's topics.
     pub(crate) configured: Option<Arc<ConfiguredTopology>>,
-    /// The hash of the topics from which `configured` was made. The log may have another one: a step that failed leaves its
-    /// look at the topics behind.
-    pub(crate) configured_hash: i64,
+    /// The hash of the topics and the epoch of the topology from which `configured` was made. The log may have others: a
+    /// step that failed leaves its look at the topics behind.
+    pub(crate) configured_from: (i64, i32),
     /// Nothing about the group's topics changed since `configured`.
     pub(crate) is_fresh: bool,
     /// Until when a group that was empty waits for more members before its first assignment, ms.

@@ -347,7 +347,8 @@ impl Step<'_> {
         }
         let hash = self.hashes.group_hash(self.image, &topology.required_topics());
         let unchanged = hash == self.group.metadata_hash;
-        let configured = match known.filter(|_| self.soft.configured_hash == hash) {
+        let from = (hash, topology.epoch);
+        let configured = match known.filter(|_| self.soft.configured_from == from) {
             Some(configured) => configured,
             None => {
                 let configured = configure(topology, self.image);
@@ -355,7 +356,7 @@ impl Step<'_> {
             }
         };
         self.soft.configured = Some(configured.clone());
-        self.soft.configured_hash = hash;
+        self.soft.configured_from = from;
         self.soft.is_fresh = unchanged && self.group.topology.is_some();
         Ok((configured, hash))
     }

@@ -86,10 +86,7 @@ impl Streams {
         let (Some(group), soft) = (self.groups.get_mut(&id), self.soft.get_mut(&id)) else { return false };
         if let Some(soft) = soft {
             match &body {
-                Body::Topology(_) => {
-                    soft.configured = None;
-                    soft.is_fresh = false;
-                }
+                Body::Topology(_) => soft.is_fresh = false,
                 Body::Member(member, None) => soft.timeouts.forget(member),
                 _ => {}
             }
