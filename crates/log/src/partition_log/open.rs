@@ -316,7 +316,14 @@ impl PartitionLog {
                         segment.base_offset == range.segment_base_offset && segment.size >= range.start_position
                     })
                 };
+                let named = ranges.len();
                 self.quarantined = ranges.into_iter().filter(is_here).collect();
+                if !sane || self.quarantined.len() != named {
+                    // What is wrong now could come to fit when the log has grown, and hide what is written there.
+                    if let Err(error) = self.save_quarantine() {
+                        report.notes.push(format!("{QUARANTINE_FILE} is out of date and stays: {error}"));
+                    }
+                }
             }
             Err(error) => report.notes.push(format!("{QUARANTINE_FILE} cannot be read: {error}")),
         }

@@ -172,3 +172,23 @@ proptest! {
         run(&harms, clean_stop, flushed, segment_bytes);
     }
 }
+
+/// A range that is nowhere in the log must not come to fit when the log grows: found by fuzzing.
+#[test]
+fn a_quarantine_that_names_nothing_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = create(dir.path(), small_config());
+    let point = log.close(0).unwrap();
+    let file = dir.path().join("t-0/taccola.quarantine");
+    for text in ["0\n0 40 50 0 1 elsewhere\n", "0\nnonsense\n"] {
+        std::fs::write(&file, text).unwrap();
+        let (log, _) = open(dir.path(), small_config(), clean(point));
+        assert!(log.quarantined().is_empty());
+        assert!(!file.exists(), "{text}");
+    }
+    let (mut log, _) = open(dir.path(), small_config(), clean(point));
+    log.append(&mut batch(1, 50, 1), at(0)).unwrap();
+    let point = log.close(0).unwrap();
+    let (log, _) = open(dir.path(), small_config(), clean(point));
+    assert_eq!(all(&log), [(0, 0)]);
+}
