@@ -1,10 +1,12 @@
-//! The group coordinator of Kafka 4.3, as a pure replayable state machine: no clock, no randomness,
-//! no I/O, no await. One [`GroupShard`] answers for one partition of `__consumer_offsets`.
+//! The coordinators of Kafka 4.3 as pure replayable state machines: no clock, no randomness, no I/O, no await. One
+//! [`GroupShard`] answers for one partition of `__consumer_offsets`, with groups of every kind; [`transaction`] and
+//! [`share_state`] have the shards of `__transaction_state` and `__share_group_state`, [`share_partition`] the leader's side
+//! of a share-partition. [`CoordinatorShard`] is what the runtime knows of the three.
 //!
 //! A request goes in with the time and a fresh id; [`Effects`] come out: records to append, the reply or the promise of
-//! one, replies that were parked and are due now, timers. What a record says takes effect when the record is committed
-//! ([`GroupShard::committed`]), so that no reader sees what a crash could take back, and an append that fails has
-//! nothing to undo but what [`GroupShard::failed`] undoes. `docs/internals/coordinators.md` tells the protocol.
+//! one, replies that were parked and are due now, timers. What a record says of offsets and transactions takes effect when
+//! it is committed, so that no reader sees what a crash could take back; groups of the newer kinds follow the log as soon as
+//! a record is in it, and their replies wait until it is committed. `docs/internals/coordinators.md` tells the protocol.
 //!
 //! Answers to Kafka's `GroupCoordinatorShard`, `GroupMetadataManager`, `OffsetMetadataManager` and `ClassicGroup`.
 
