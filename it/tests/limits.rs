@@ -147,6 +147,16 @@ fn resident_kib(broker: &Broker) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
 }
 
+/// 20 MiB from the beginning of a partition.
+fn large_fetch(topic: &str) -> FetchRequest {
+    let mut request = fetch_request(topic, 0, 0);
+    request.max_bytes = 20 << 20;
+    for partition in request.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        partition.partition_max_bytes = 20 << 20;
+    }
+    request
+}
+
 /// Eighty clients ask for 20 MiB each and read none of it: 1.6 GiB, were it all held.
 #[cfg(target_os = "linux")]
 #[test]
@@ -159,13 +169,7 @@ fn clients_that_never_read_hold_no_memory_without_bound() {
         produced(&mut conn, "large", 0, batch(&[&value]));
     }
     let before = resident_kib(&broker);
-    let mut request = fetch_request("large", 0, 0);
-    request.max_bytes = 20 << 20;
-    for topic in &mut request.topics {
-        for partition in &mut topic.partitions {
-            partition.partition_max_bytes = 20 << 20;
-        }
-    }
+    let request = large_fetch("large");
     let mut deaf = Vec::new();
     let mut most = 0;
     for _ in 0..80 {
@@ -190,4 +194,75 @@ fn clients_that_never_read_hold_no_memory_without_bound() {
     // The gate's 256 MiB, and for each of the broker's threads what it was reading when the gate closed.
     assert!(grown < 640, "{grown} MiB more");
     broker.assert_alive();
+}
+
+/// Eighty clients wait for 20 MiB each, wake at once, and read none of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_that_wake_at_once_share_the_memory_for_replies() {
+    let mut broker = Broker::start(&["socket.send.buffer.bytes=65536"]);
+    let mut conn = placed(broker.port);
+    new_topic(&mut conn, "large", 1, &[]);
+    let value = "x".repeat(500_000);
+    for _ in 0..40 {
+        produced(&mut conn, "large", 0, batch(&[&value]));
+    }
+    let before = resident_kib(&broker);
+    let request = FetchRequest { min_bytes: 20 << 20, max_wait_ms: 60_000, ..large_fetch("large") };
+    let waiting: Vec<Conn> = (0..80)
+        .map(|_| {
+            let mut conn = placed(broker.port);
+            conn.send(&request, 12).expect("sent");
+            conn
+        })
+        .collect();
+    let parked = resident_kib(&broker).saturating_sub(before) / 1024;
+    for _ in 0..4 {
+        produced(&mut conn, "large", 0, batch(&[&value]));
+    }
+    let (until, mut most) = (Instant::now() + Duration::from_secs(3), 0);
+    while Instant::now() < until {
+        most = most.max(resident_kib(&broker));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let grown = most.saturating_sub(before) / 1024;
+    println!("{parked} MiB more while they wait, {grown} MiB at most");
+    assert!(grown < 400, "{grown} MiB more");
+    produced(&mut conn, "large", 0, batch(&["small"]));
+    drop(waiting);
+    broker.assert_alive();
+}
+
+/// Clients that announce large requests and send them byte by byte hold the memory for requests for a while, not longer.
+#[test]
+fn who_sends_slowly_makes_room_for_others() {
+    let broker = Broker::start(&["socket.request.max.bytes=1048576", "queued.max.request.bytes=2097152"]);
+    let mut conn = placed(broker.port);
+    new_topic(&mut conn, "t", 1, &[]);
+    let begun = Instant::now();
+    let mut slow: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", broker.port)).expect("the broker accepts");
+            stream.write_all(&1_000_000_i32.to_be_bytes()).expect("sent");
+            stream.write_all(&[0, 0, 0, 12, 0, 0, 0, 1]).expect("sent");
+            stream
+        })
+        .collect();
+    // Small requests need no room.
+    produced(&mut conn, "t", 0, batch(&["small"]));
+    let stopped = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                for stream in &mut slow {
+                    let _ = stream.write_all(&[0]);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        conn.read_within(Duration::from_secs(60)).expect("a limit");
+        produced(&mut conn, "t", 0, batch(&[&"x".repeat(600_000)]));
+        stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    println!("served after {:?}", begun.elapsed());
 }

@@ -360,3 +360,20 @@ fn unknown_partitions_and_acks_that_are_none() {
         assert_eq!(answer, ErrorCode::InvalidRequiredAcks, "acks={acks}");
     }
 }
+
+#[test]
+fn what_only_a_walk_shows_is_refused_where_the_walk_is_asked_for() {
+    let damaged = || {
+        let mut bytes = BytesMut::from(&batch(&["first", "second"])[..]);
+        // The first record's length, behind the header: the batch's checksum is made to agree with it.
+        bytes[61] = 0x7e;
+        let crc = taccola_wire::batch::computed_crc(&bytes).expect("a whole batch");
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes.freeze()
+    };
+    let broker = Broker::start(&["taccola.produce.verify.records=true"]);
+    let mut conn = connect(&broker);
+    new_topic(&mut conn, "walked", 1, &[]);
+    assert_eq!(code(produce(&mut conn, "walked", 0, damaged()).error_code), ErrorCode::InvalidRecord);
+    assert_eq!(produced(&mut conn, "walked", 0, batch(&["good"])), 0, "nothing of it was appended");
+}

@@ -9,6 +9,8 @@ pub const UNKNOWN_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Reply bytes of all connections together that wait for clients to read them. Beyond it no further fetch is started, and
 /// clients that read nothing are cut off.
 pub const REPLY_BYTES_HELD_MAX: usize = 256 * 1024 * 1024;
+/// A fetch that was started may read so much even when [`REPLY_BYTES_HELD_MAX`] is reached.
+pub const FETCH_BYTES_ALWAYS: usize = 64 * 1024;
 /// A frame's buffer grows as bytes arrive; never more than this is reserved because a size field says so.
 pub const FRAME_RESERVE_MAX: usize = 64 * 1024;
 /// A decoder allocates at most this multiple of the frame, plus [`DECODE_BUDGET_FLOOR`]; beyond: `DecodeError`. A list of

@@ -14,6 +14,7 @@ use taccola_log::{LogShared, log_dir};
 use taccola_meta::controller::{Controller, Outcome};
 use taccola_meta::image::config::ConfigResource;
 use taccola_meta::{MetadataImage, VersionedRecord};
+use taccola_net::reply_memory::ReplyMemory;
 use taccola_net::server::ConnectionInfo;
 use taccola_wire::error::ErrorCode;
 use tokio::sync::watch;
@@ -60,6 +61,8 @@ pub struct Broker {
     pub(crate) fetch_sessions: Mutex<FetchSessionCache>,
     /// Share sessions, and the share-partitions that this broker leads.
     pub share_fetch: ShareFetchRuntime,
+    /// What is read for clients and not yet sent.
+    pub(crate) replies: ReplyMemory,
     /// Folders of deleted partitions: since when, and where.
     pub(crate) deleted_dirs: Mutex<Vec<(i64, PathBuf)>>,
     /// What each checkpoint file holds, by directory and file.

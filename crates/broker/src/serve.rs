@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taccola_base::config::{Listener, NetConfig, ServerConfig, Settings};
-use taccola_base::limits;
 use taccola_net::admission::{Admissions, ConnectionLimits, ListenerConnectionLimits};
 use taccola_net::memory::MemoryBudget;
-use taccola_net::reply_memory::ReplyMemory;
 use taccola_net::server::{Server, ServerLimits, bind};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -52,7 +50,6 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     let server_limits = server_limits(&broker.config);
     let memory = broker.config.net.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
     let memory = MemoryBudget::new(memory.unwrap_or(REQUEST_BYTES_DEFAULT));
-    let replies = ReplyMemory::new(limits::REPLY_BYTES_HELD_MAX);
     let admissions = Arc::new(Admissions::new(connection_limits(&broker.dynamic_config().net, handles)));
     let service = Arc::new(Dispatcher::new(broker.clone()));
     let mut servers = JoinSet::new();
@@ -66,7 +63,7 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
             service: service.clone(),
             limits: server_limits.clone(),
             memory: memory.clone(),
-            replies: replies.clone(),
+            replies: broker.replies.clone(),
             admissions: admissions.clone(),
             stop: broker.stop.subscribe(),
         };

@@ -24,8 +24,8 @@ impl TopicConfig {
         Arc::new(Self { values, log })
     }
 
-    /// The rules for a client's batch.
-    pub fn validation(&self, produce_version: i16, now_ms: i64) -> Settings {
+    /// The rules for a client's batch; `verify_records`: it is walked even if nothing of the topic asks for it.
+    pub fn validation(&self, produce_version: i16, verify_records: bool, now_ms: i64) -> Settings {
         let values = &self.values;
         Settings {
             origin: Origin::Client,
@@ -39,7 +39,7 @@ impl TopicConfig {
             max_message_bytes: usize::try_from(values.max_message_bytes).unwrap_or(0),
             target: target_compression(values),
             zstd_allowed: produce_version >= ZSTD_SINCE,
-            verify_records: false,
+            verify_records,
             now_ms,
         }
     }

@@ -12,6 +12,13 @@ use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 
+/// Pages come into the cache in runs of about this many bytes: one of each run is asked for.
+#[cfg(target_os = "linux")]
+const PROBE_STEP_BYTES: usize = 128 * 1024;
+/// A range is probed so often and no further.
+#[cfg(target_os = "linux")]
+const PROBES_MAX: usize = 64;
+
 /// One open file.
 pub trait SegmentFile: Send + Sync + fmt::Debug {
     /// Writes all of `bytes` at `position`, growing the file.
@@ -20,6 +27,10 @@ pub trait SegmentFile: Send + Sync + fmt::Debug {
     fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize>;
     /// Appends at most `length` bytes from `position` to `out`, fewer only at the end of the file.
     fn read_onto(&self, out: &mut Vec<u8>, position: u64, length: usize) -> io::Result<()>;
+    /// Whether a read of this range probably need not wait for the disk. Files that cannot tell say no.
+    fn is_cached(&self, _position: u64, _length: u64) -> bool {
+        false
+    }
     /// Makes content and length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
     fn set_len(&self, length: u64) -> io::Result<()>;
@@ -92,6 +103,18 @@ impl SegmentFile for BufferedFile {
         }
         out.truncate(end);
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_cached(&self, position: u64, length: u64) -> bool {
+        let end = position.saturating_add(length);
+        let at_hand = |at: u64| {
+            let mut byte = [0];
+            let flags = rustix::io::ReadWriteFlags::NOWAIT;
+            rustix::io::preadv2(&self.file, &mut [io::IoSliceMut::new(&mut byte)], at, flags).is_ok()
+        };
+        let steps = (position..end).step_by(PROBE_STEP_BYTES);
+        length == 0 || (steps.take(PROBES_MAX).all(at_hand) && at_hand(end - 1))
     }
 
     fn sync(&self) -> io::Result<()> {

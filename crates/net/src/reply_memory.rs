@@ -2,7 +2,8 @@
 //! memory until the socket has taken them, so clients that ask for much and read nothing would fill it.
 //!
 //! Beyond the bound no further fetch is started, and whoever has not read a byte for a while is cut off. Below it a slow
-//! reader is left in peace, as with Kafka.
+//! reader is left in peace, as with Kafka. A fetch reserves what it is about to read, so that many that wake at once
+//! share what room there is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,9 +21,9 @@ struct Shared {
     freed: Notify,
 }
 
-/// What one connection holds of it, given back when dropped.
+/// What one connection or fetch holds of it, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct ReplyShare {
+pub struct ReplyShare {
     memory: ReplyMemory,
     held: usize,
 }
@@ -49,14 +50,34 @@ impl ReplyMemory {
         }
     }
 
+    /// A share of `bytes`, or of what room there is, but never of less than `bytes_min`.
+    pub fn reserve(&self, bytes: usize, bytes_min: usize) -> ReplyShare {
+        let mut share = self.share();
+        let mut held = self.0.held.load(Ordering::Relaxed);
+        loop {
+            let granted = bytes.min(self.0.bytes_max.saturating_sub(held).max(bytes_min));
+            match self.0.held.compare_exchange_weak(held, held + granted, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    share.held = granted;
+                    return share;
+                }
+                Err(now) => held = now,
+            }
+        }
+    }
+
     pub(crate) fn share(&self) -> ReplyShare {
         ReplyShare { memory: self.clone(), held: 0 }
     }
 }
 
 impl ReplyShare {
-    /// Sets what the connection holds now.
-    pub(crate) fn set(&mut self, bytes: usize) {
+    pub fn bytes(&self) -> usize {
+        self.held
+    }
+
+    /// Sets what is held now.
+    pub fn set(&mut self, bytes: usize) {
         let shared = &self.memory.0;
         if bytes >= self.held {
             shared.held.fetch_add(bytes - self.held, Ordering::Relaxed);
@@ -99,5 +120,18 @@ mod tests {
         room.await;
         a.set(10);
         assert!(!memory.is_spent());
+    }
+
+    #[test]
+    fn who_comes_late_reserves_what_is_left_and_a_little_always() {
+        let memory = ReplyMemory::new(100);
+        let mut first = memory.reserve(70, 10);
+        let second = memory.reserve(70, 10);
+        let third = memory.reserve(70, 10);
+        assert_eq!([first.bytes(), second.bytes(), third.bytes()], [70, 30, 10]);
+        assert!(memory.is_spent());
+        first.set(5);
+        assert!(!memory.is_spent());
+        assert_eq!(memory.reserve(7, 10).bytes(), 7, "no more than was asked for");
     }
 }

@@ -439,6 +439,7 @@ fn read_taccola(v: &mut View<'_>) -> TaccolaConfig {
             _ => AcksDurability::Disk,
         },
         journal_bytes: v.u64("taccola.journal.bytes"),
+        produce_verify_records: v.bool("taccola.produce.verify.records"),
         data_dir: v.opt_text("taccola.data.dir").filter(|s| !s.is_empty()).map(PathBuf::from),
         log_format: match v.text("taccola.log.format").as_str() {
             "json" => LogFormat::Json,

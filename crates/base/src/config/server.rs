@@ -378,6 +378,8 @@ pub struct TaccolaConfig {
     pub acks_durability: AcksDurability,
     /// `taccola.journal.bytes`: size of the shared journal.
     pub journal_bytes: u64,
+    /// `taccola.produce.verify.records`: every produced batch is walked.
+    pub produce_verify_records: bool,
     /// `taccola.data.dir`: home of indexes and states that are no part of Kafka's directory.
     pub data_dir: Option<PathBuf>,
     pub log_format: LogFormat,

@@ -221,7 +221,8 @@ fn append_partition(
 }
 
 fn validated(broker: &Broker, partition: &Partition, version: i16, records: Bytes) -> Result<Validated, Rejected> {
-    let settings = partition.topic_config().validation(version, broker.now_ms());
+    let verify_records = broker.config.taccola.produce_verify_records;
+    let settings = partition.topic_config().validation(version, verify_records, broker.now_ms());
     validate(records, &settings).map_err(|failure| Rejected {
         code: failure.code,
         message: Some(failure.message),

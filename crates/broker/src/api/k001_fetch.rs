@@ -2,7 +2,9 @@
 //!
 //! Behaviour: finds out what to read (a whole request, or a session's partitions: `fetch::session`), reads, and when
 //! that is less than `min_bytes` waits on all partitions at once for more to become visible, an error, or the end of
-//! `max_wait_ms`. The first partition with data is answered even if its first batch is larger than every limit.
+//! `max_wait_ms`. The first partition with data is answered even if its first batch is larger than every limit. Records
+//! are not held while waiting for more, and what is read is reserved first, so that many fetches that wake at once share
+//! the memory for replies: they get less, as if they had asked for less.
 //! Version notes: v7 sessions (KIP-227), v12 diverging epochs, v13 topic ids (KIP-516), v16 node endpoints (KIP-951).
 //! A request with a replica id is refused until followers exist: nothing but a broker may claim to be one.
 
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taccola_base::Uuid;
+use taccola_base::limits::FETCH_BYTES_ALWAYS;
 use taccola_log::ReadError;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::fetch_request::FetchRequest;
@@ -130,8 +133,7 @@ async fn read_or_wait(
     isolation: FetchIsolation,
     limits: Limits,
 ) -> Vec<Outcome> {
-    let first = read_all(broker, partitions, isolation, limits.max_bytes);
-    let bytes: i64 = first.iter().map(records_len).sum();
+    let (first, bytes) = read_all(broker, partitions, isolation, limits.max_bytes);
     let at_once = bytes >= limits.min_bytes
         || limits.max_wait.is_zero()
         || partitions.is_empty()
@@ -145,25 +147,32 @@ async fn read_or_wait(
             partition.register_waiter(&waiter, isolation, outcome.upper_bound);
         }
     }
+    let unchanged = (bytes == 0).then_some(first);
     let woken = tokio::select! {
         result = tokio::time::timeout(limits.max_wait, waiter.woken()) => result.is_ok(),
         () = broker.stopping() => false,
     };
     waiter.finish();
-    if woken { read_all(broker, partitions, isolation, limits.max_bytes) } else { first }
+    match unchanged {
+        Some(first) if !woken => first,
+        _ => read_all(broker, partitions, isolation, limits.max_bytes).0,
+    }
 }
 
 fn records_len(outcome: &Outcome) -> i64 {
     outcome.data.records.as_ref().map_or(0, |records| records.len() as i64)
 }
 
+/// Reads all partitions in their order, and says how many bytes of records that gave.
 fn read_all(
     broker: &Broker,
     partitions: &[(FetchKey, FetchPosition)],
     isolation: FetchIsolation,
     max_bytes: usize,
-) -> Vec<Outcome> {
-    let mut left = max_bytes;
+) -> (Vec<Outcome>, i64) {
+    // Held until all is read; the connection counts the reply from then on.
+    let room = broker.replies.reserve(max_bytes, FETCH_BYTES_ALWAYS);
+    let mut left = room.bytes();
     let mut first = true;
     let read_one = |(key, position): &(FetchKey, FetchPosition)| {
         let outcome = read_partition(broker, key, position, isolation, left, first);
@@ -172,7 +181,9 @@ fn read_all(
         first &= bytes == 0;
         outcome
     };
-    partitions.iter().map(read_one).collect()
+    let outcomes: Vec<Outcome> = partitions.iter().map(read_one).collect();
+    let bytes = outcomes.iter().map(records_len).sum();
+    (outcomes, bytes)
 }
 
 fn read_partition(

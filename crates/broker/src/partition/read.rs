@@ -75,7 +75,7 @@ impl Partition {
             };
             (slice, read)
         };
-        read.records = slice.read()?;
+        read.records = if slice.is_cached() { slice.read()? } else { wait_for_disk(|| slice.read())? };
         Ok(read)
     }
 
@@ -93,6 +93,15 @@ impl Partition {
             epoch if epoch > leader_epoch => EpochCheck::Unknown,
             _ => EpochCheck::Ok,
         }
+    }
+}
+
+/// Runs what waits for the disk so that a worker of the runtime goes on with other tasks meanwhile.
+fn wait_for_disk<T>(read: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match runtime {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
+        _ => read(),
     }
 }
 

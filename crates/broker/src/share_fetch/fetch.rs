@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use taccola_base::limits;
 use taccola_coord::share_partition::{AcquireMode, AcquireRequest, AcquiredRange, FetchedBatch};
 use taccola_log::{AbortedTxn, ReadError};
 use taccola_wire::batch::batches;
@@ -144,7 +145,8 @@ fn look(
         take_turn(broker, member, *id, settings, &mut round, &mut turns);
     }
     // Turns are ended one by one below, whatever comes: nothing here waits, and a read that fails is an answer.
-    let max_bytes = params.max_bytes.checked_div(turns.len()).unwrap_or(0);
+    let room = broker.replies.reserve(params.max_bytes, limits::FETCH_BYTES_ALWAYS);
+    let max_bytes = room.bytes().checked_div(turns.len()).unwrap_or(0);
     for turn in &mut turns {
         let read = turn.leader.partition.read(turn.fetch_offset, max_bytes, true, settings.isolation);
         round.bytes += read.as_ref().map_or(0, |read| i64::try_from(read.records.len()).unwrap_or(i64::MAX));

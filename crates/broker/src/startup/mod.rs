@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use taccola_base::config::{AcksDurability, Listener, ServerConfig, Settings};
 use taccola_base::topic::CLUSTER_METADATA_TOPIC;
-use taccola_base::{TopicPartition, Uuid};
+use taccola_base::{TopicPartition, Uuid, limits};
 use taccola_coord::GroupConfig;
 use taccola_log::journal::{self, Journal};
 use taccola_log::{LogConfig, LogShared, PartitionLog, log_dir};
@@ -21,6 +21,7 @@ use taccola_meta::controller::broker::kafka_feature_ranges;
 use taccola_meta::controller::{BrokerSpec, Controller, ControllerSettings, PreviousShutdown};
 use taccola_meta::image::MetadataImage;
 use taccola_meta::image::cluster::{ControllerRegistration, Endpoint};
+use taccola_net::reply_memory::ReplyMemory;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -155,6 +156,7 @@ pub(crate) async fn open(
         controller,
         fetch_sessions: Mutex::new(FetchSessionCache::new(config.fetch.session_slots)),
         share_fetch: ShareFetchRuntime::default(),
+        replies: ReplyMemory::new(limits::REPLY_BYTES_HELD_MAX),
         deleted_dirs: Mutex::default(),
         checkpoints_written: Mutex::default(),
         dynamic,

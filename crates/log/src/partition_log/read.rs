@@ -53,6 +53,9 @@ const SLACK_MAX: u64 = 64 * 1024;
 /// The same where the index does not say how far it can be.
 const SLACK_UNKNOWN: u64 = 8 * 1024;
 
+/// So much at the end of a segment that this process writes is taken for cached.
+const LATELY_BYTES: u64 = 1024 * 1024;
+
 /// Where a batch was found: its header, its position, and the bytes from it on that were read already.
 struct Found {
     header: BatchHeader,
@@ -107,6 +110,22 @@ impl ReadSlice {
             let rest = run.end_position.saturating_sub(run.hint.position);
             self.max_bytes.min(usize::try_from(rest).unwrap_or(usize::MAX))
         })
+    }
+
+    /// Whether [`ReadSlice::read`] probably need not wait for the disk. What this process appended lately is taken for
+    /// cached, the rest is probed.
+    pub fn is_cached(&self) -> bool {
+        let is_cached = |run: &Run| {
+            let position = run.hint.position;
+            let rest = run.end_position.saturating_sub(position);
+            if position >= run.unchecked_below && rest <= LATELY_BYTES {
+                return true;
+            }
+            let slack =
+                run.hint.next_position.map_or(SLACK_UNKNOWN, |next| next.saturating_sub(position).min(SLACK_MAX));
+            run.file.is_cached(position, rest.min((self.max_bytes as u64).saturating_add(slack)))
+        };
+        self.first.as_ref().is_none_or(is_cached)
     }
 
     /// Whole batches, the first holding the asked offset (or, where that was compacted away, the next one); empty at

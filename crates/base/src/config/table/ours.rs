@@ -12,6 +12,10 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .implemented()
         .doc("Size of the shared journal, taken on disk at the first start; a larger one lets segments be flushed less \
              often."),
+    key("taccola.produce.verify.records").boolean(false).low().ours().implemented()
+        .doc("Walk the records of every batch that is produced, as Kafka does, instead of judging it by header and checksum: \
+             batches that a client built wrongly under a right checksum are refused, for more CPU, above all of compressed \
+             ones."),
     key("taccola.data.dir").of(String).medium().ours().accepted()
         .doc("Home of indexes and states that are no part of Kafka's directory; nothing is kept there yet."),
     key("taccola.log.format").string("human").one_of(&["human", "json"]).low().ours().implemented()
