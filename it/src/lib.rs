@@ -9,9 +9,11 @@ pub mod crash;
 pub mod group;
 pub mod ledger;
 pub mod load;
+pub mod members;
 #[cfg(target_os = "linux")]
 pub mod power;
 pub mod requests;
+pub mod server;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

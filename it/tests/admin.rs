@@ -114,6 +114,13 @@ fn trap_12_topics_by_id() {
     for version in 12..=13 {
         let found = describe(&mut conn, MetadataRequestTopic { topic_id: id, name: None }, version);
         assert_eq!((found.error_code, found.name.as_deref(), found.topic_id), (0, Some("by-id"), id));
+        // The Java client leaves an empty name beside an id.
+        let both = vec![
+            MetadataRequestTopic { topic_id: id, name: Some(String::new()) },
+            MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some("made-by-name".to_owned()) },
+        ];
+        let found = conn.ask(&metadata(Some(both), true), version);
+        assert_eq!(names(&found), ["by-id"], "with an id among them names do not count");
         let unknown = Uuid::METADATA_TOPIC_ID;
         let missing = describe(&mut conn, MetadataRequestTopic { topic_id: unknown, name: None }, version);
         let expected = (ErrorCode::UnknownTopicId.code(), None, unknown);

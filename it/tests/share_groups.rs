@@ -1,13 +1,12 @@
 //! Share groups as clients, tools and other brokers see them: membership, offsets, the state APIs, and what a kill leaves.
 //! `KAFKA_ORACLE=HOST:PORT` plays what does not kill to a Kafka that runs already.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use taccola_base::Uuid;
 use taccola_it::clients::kafka_tool;
 use taccola_it::conn::Conn;
 use taccola_it::group::find_coordinator;
-use taccola_it::requests::{batch, new_topic, now_ms, produce, produced};
+use taccola_it::requests::{batch, new_topic, produce, produced};
+use taccola_it::server::{Server, fresh};
 use taccola_it::{Broker, eventually, run_with_input};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::alter_share_group_offsets_request::{
@@ -31,42 +30,6 @@ use taccola_wire::messages::{
 
 const SHARE: i8 = 2;
 const NONE: i16 = 0;
-
-/// A broker of ours, or the oracle.
-struct Server {
-    ours: Option<Broker>,
-    port: u16,
-}
-
-impl Server {
-    fn start(properties: &[&str]) -> Self {
-        match std::env::var("KAFKA_ORACLE") {
-            Ok(address) => Self { ours: None, port: address.rsplit(':').next().unwrap().parse().unwrap() },
-            Err(_) => {
-                let broker = Broker::start(properties);
-                Self { port: broker.port, ours: Some(broker) }
-            }
-        }
-    }
-
-    fn conn(&self) -> Conn {
-        eventually("the broker accepts", || Conn::connect(self.port).ok())
-    }
-
-    /// SIGKILL and a new start; false where the broker is not ours to kill.
-    fn kill_and_restart(&mut self) -> bool {
-        let Some(broker) = &mut self.ours else { return false };
-        broker.kill();
-        broker.restart();
-        true
-    }
-}
-
-/// A name that nobody had before.
-fn fresh(prefix: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}-{}-{}", now_ms(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
 
 fn error(code: ErrorCode) -> i16 {
     code.code()

@@ -1,9 +1,10 @@
 //! Metadata, key 3, v0–v13.
 //!
 //! Behaviour: describes the asked topics, by name or (v12) by id; `null` (v0: an empty list) means all, an empty list
-//! none. A missing topic is created first when both the client and `auto.create.topics.enable` allow it; the answer then
-//! has it already. Brokers are named by their address on the listener that the client used. Version notes: v10 carries
-//! topic ids, v12 accepts them, v8–v10 cluster operations, v13 a top-level error.
+//! none. If one is asked for by its id, only ids count. A missing topic is created first when both the client and
+//! `auto.create.topics.enable` allow it; the answer then has it already. Brokers are named by their address on the listener
+//! that the client used. Version notes: v10 carries topic ids, v12 accepts them, v8–v10 cluster operations, v13 a top-level
+//! error.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,12 +37,19 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Met
         None => true,
         Some(topics) => version == 0 && topics.is_empty(),
     };
-    if !all && request.allow_auto_topic_creation && broker.dynamic_config().topics.auto_create {
+    let by_id = version >= TOPIC_IDS_SINCE && request.topics.iter().flatten().any(|topic| !topic.topic_id.is_zero());
+    if !all && !by_id && request.allow_auto_topic_creation && broker.dynamic_config().topics.auto_create {
         let named = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
         broker.auto_create(named).await;
     }
     let image = broker.image();
     let topics = match request.topics {
+        // Then names mean nothing: the Java client puts an empty one beside each id.
+        Some(topics) if by_id => {
+            let mut seen = HashSet::new();
+            let asked = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_zero() && seen.insert(*id));
+            asked.map(|id| topic_by_id(broker, context, &image, id)).collect()
+        }
         Some(topics) if !all => {
             // A topic that is named again has one row all the same: a small request must not lead to a large answer.
             let mut seen = HashSet::new();
@@ -89,6 +97,23 @@ fn brokers(broker: &Broker, context: &RequestContext, image: &MetadataImage) -> 
         .collect()
 }
 
+fn topic_by_id(
+    broker: &Broker,
+    context: &RequestContext,
+    image: &MetadataImage,
+    topic_id: Uuid,
+) -> MetadataResponseTopic {
+    match image.topics.by_id(topic_id) {
+        Some(topic) => describe(broker, context, image, topic),
+        None => MetadataResponseTopic {
+            error_code: ErrorCode::UnknownTopicId.code(),
+            name: None,
+            topic_id,
+            ..Default::default()
+        },
+    }
+}
+
 fn asked_topic(
     broker: &Broker,
     context: &RequestContext,
@@ -108,10 +133,8 @@ fn asked_topic(
             None if validate_topic_name(name).is_err() => unknown(ErrorCode::InvalidTopicException),
             None => MetadataResponseTopic { topic_id: Uuid::ZERO, ..unknown(ErrorCode::UnknownTopicOrPartition) },
         },
-        None => match image.topics.by_id(asked.topic_id) {
-            Some(topic) => describe(broker, context, image, topic),
-            None => unknown(ErrorCode::UnknownTopicId),
-        },
+        // Neither name nor id: an id that nobody has.
+        None => topic_by_id(broker, context, image, asked.topic_id),
     }
 }
 
