@@ -909,3 +909,28 @@ fn a_start_that_fails_says_what_to_do() {
     assert!(why.contains("it is a file: set log.dirs to a directory"), "{why}");
     assert_eq!(std::fs::read(dir.path().join("file")).expect("still there"), b"x");
 }
+
+#[test]
+fn who_gives_up_joining_leaves_the_group() {
+    with_broker("who_gives_up_joining_leaves_the_group", &[], async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "early", 1).await;
+        let group = fresh("group");
+        // The group waits some seconds for more members before the first generation.
+        let config = GroupConfig { protocol: GroupProtocol::Classic, ..group_config(&group, &[&topic]) };
+        let mut member = join(&target.client(), config);
+        let admin = Admin::new(client.clone());
+        let members = async || admin.describe_group(&group).await.map_or(0, |group| group.members.len());
+        let seen = async {
+            while members().await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            polled = member.poll(WITHIN) => panic!("joined at once: {:?}", polled.map(|records| records.len())),
+            () = seen => {}
+        }
+        member.close().await.expect("closed");
+        assert_eq!(members().await, 0);
+    });
+}

@@ -109,13 +109,17 @@ impl ClassicMember {
         counts.iter().any(|(topic, count)| assigned.and_then(|a| a.get(topic)) != Some(count))
     }
 
-    /// A static member stays in the group until its session ends.
+    /// Also in the middle of joining, once the coordinator has given an id. A static member stays in the group until its
+    /// session ends.
     pub(super) async fn leave(mut self, reader: &Reader) -> Result<()> {
-        if self.generation.take().is_none() || reader.config.instance_id.is_some() {
+        let joining = self.generation.take().is_none();
+        if self.member_id.is_empty() || reader.config.instance_id.is_some() {
             return Ok(());
         }
         let group = &reader.config.group_id;
-        let api = reader.client().coordinator(group, Lane::Group).await?;
+        // The group's own connection may be taken by a join that waits for other members.
+        let lane = if joining { Lane::General } else { Lane::Group };
+        let api = reader.client().coordinator(group, lane).await?;
         let version = api.version::<LeaveGroupRequest>()?;
         let mut request = LeaveGroupRequest { group_id: group.clone(), ..Default::default() };
         if version >= 3 {
