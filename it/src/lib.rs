@@ -7,13 +7,18 @@ pub mod clients;
 pub mod conn;
 pub mod crash;
 pub mod group;
+pub mod history;
 pub mod ledger;
 pub mod load;
 pub mod members;
 #[cfg(target_os = "linux")]
 pub mod power;
+pub mod proxy;
 pub mod requests;
 pub mod server;
+pub mod txn;
+pub mod txn_campaign;
+pub mod txn_load;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

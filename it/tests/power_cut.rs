@@ -8,6 +8,7 @@ use fuser::BackgroundSession;
 use taccola_it::crash::{Campaign, Machine, number, run};
 use taccola_it::ledger::Rng;
 use taccola_it::power::{Disk, Loss};
+use taccola_it::txn_campaign::{self, TxnCampaign};
 use taccola_it::{Broker, clients, eventually};
 
 /// A broker on a disk whose power goes with the broker.
@@ -102,4 +103,28 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
         Campaign { cycles: number("POWER_CYCLES", 5), seed, load: Duration::from_millis(900), acks_1: false };
     let report = run(&mut machine, campaign);
     println!("power cut, durability=disk: {report}; {} syncs", machine.disk.syncs());
+}
+
+/// Transactions of both versions and offsets in them, judged for every anomaly: nothing that was acknowledged is lost, nothing
+/// is half there, nothing aborted is read, nothing stays open.
+#[test]
+fn transactions_survive_a_power_cut_whole() {
+    let seed = number("SEED", 5);
+    let properties = [
+        "taccola.acks.durability=disk",
+        "taccola.journal.bytes=4194304",
+        "transaction.state.log.num.partitions=3",
+        "offsets.topic.num.partitions=3",
+    ];
+    let broker = Broker::prepare(&properties);
+    let mut machine = Powered { broker, disk: Disk::default(), mounted: None, rng: Rng(seed + 1) };
+    if let Err(error) = machine.mount() {
+        println!("{} transactions_survive_a_power_cut_whole: FUSE cannot be mounted ({error})", clients::ABSENT);
+        return;
+    }
+    let campaign = TxnCampaign { cycles: number("POWER_CYCLES", 4), seed, load: Duration::from_millis(700) };
+    let evidence = txn_campaign::run(&mut machine, campaign);
+    println!("power cut under transactions, seed {seed}: {evidence}; {} syncs", machine.disk.syncs());
+    let found = evidence.judge();
+    assert!(found.is_empty(), "{} found, the first: {:#?}", found.len(), &found[..found.len().min(10)]);
 }

@@ -287,6 +287,14 @@ impl ProducerState {
         self.producers.get(&producer_id).map(|entry| entry.producer_epoch)
     }
 
+    /// Whether the producer went on behind this sequence under the same epoch.
+    pub(crate) fn is_past(&self, producer_id: i64, producer_epoch: i16, sequence: i32) -> bool {
+        let entry = self.producers.get(&producer_id).filter(|entry| entry.producer_epoch == producer_epoch);
+        let last = entry.map_or(NO_SEQUENCE, ProducerEntry::last_sequence);
+        // Sequences wrap: half of them lie behind, half ahead.
+        last != NO_SEQUENCE && last.wrapping_sub(sequence) & i32::MAX < 1 << 30
+    }
+
     pub(crate) fn summaries(&self) -> Vec<ProducerSummary> {
         let mut rows: Vec<_> = self
             .producers
@@ -503,7 +511,9 @@ fn check_first_sequence(
     entry: &ProducerEntry,
     verification: Option<&Verification>,
 ) -> Result<(), AppendError> {
-    let Some(verification) = verification.filter(|_| header.base_sequence != NO_SEQUENCE) else { return Ok(()) };
+    // What another epoch wanted to begin with says nothing of this one.
+    let relevant = |v: &&Verification| header.base_sequence != NO_SEQUENCE && v.producer_epoch == header.producer_epoch;
+    let Some(verification) = verification.filter(relevant) else { return Ok(()) };
     let unknown = entry.producer_epoch == NO_PRODUCER_EPOCH;
     let not_first = verification.bumps_epoch && unknown && header.base_sequence != 0;
     let overtaking = header.base_sequence > verification.lowest_sequence;

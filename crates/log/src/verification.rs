@@ -19,7 +19,8 @@ pub struct VerificationGuard(pub u64);
 pub(crate) struct Verification {
     pub(crate) guard: VerificationGuard,
     pub(crate) producer_epoch: i16,
-    /// Of the batches that asked under this epoch: what is written first must not leave one out.
+    /// Of the batches that asked under this epoch: what is written first must not leave one out. [`i32::MAX`]: none that
+    /// counts.
     pub(crate) lowest_sequence: i32,
     /// The producer gets a new epoch with each transaction, so that each begins with sequence 0.
     pub(crate) bumps_epoch: bool,

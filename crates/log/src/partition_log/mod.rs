@@ -258,8 +258,8 @@ impl PartitionLog {
     }
 
     /// Before the coordinator is asked whether the producer's transaction includes this partition: the guard under which
-    /// its first batch may be appended. `None` when the transaction is open here, and there is nothing to ask.
-    /// `bumps_epoch`: the producer has a new epoch in each transaction (KIP-890, part 2).
+    /// its first batch may be appended. `None` when there is nothing to ask: the transaction is open here, or the producer
+    /// has a newer epoch already. `bumps_epoch`: the producer has a new epoch in each transaction (KIP-890, part 2).
     pub fn start_verification(
         &mut self,
         producer_id: i64,
@@ -267,10 +267,15 @@ impl PartitionLog {
         first_sequence: i32,
         bumps_epoch: bool,
     ) -> Option<VerificationGuard> {
-        if self.ongoing_txn(producer_id, producer_epoch).is_some() {
+        let producers = self.producer_state();
+        let fenced = producers.epoch_of(producer_id).is_some_and(|current| current > producer_epoch);
+        if fenced || producers.ongoing_txn(producer_id, producer_epoch).is_some() {
             return None;
         }
-        Some(self.verifications.start(producer_id, producer_epoch, first_sequence, bumps_epoch))
+        // A batch that comes late (what it holds is written, or given up) says nothing of what is written first.
+        let late = producers.is_past(producer_id, producer_epoch, first_sequence);
+        let lowest_sequence = if late { i32::MAX } else { first_sequence };
+        Some(self.verifications.start(producer_id, producer_epoch, lowest_sequence, bumps_epoch))
     }
 
     /// The producer's current epoch, if the log knows the producer.

@@ -315,6 +315,41 @@ fn idempotence_window_and_epochs() {
     assert_eq!(log.append(&mut producer_batch(1, 9, 0, 77, false), at(0)).unwrap().base_offset, 10);
 }
 
+/// A batch that comes again after its transaction, whose verification goes nowhere, must not be what the next batches are
+/// measured by.
+#[test]
+fn late_batches_of_a_transaction_do_not_stand_in_the_way_of_the_next() {
+    for bumps_epoch in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = create(dir.path(), LogConfig::default());
+        let first = |log: &mut PartitionLog, sequence, epoch| {
+            let guard = log.start_verification(9, epoch, sequence, bumps_epoch);
+            let context = AppendContext { origin: AppendOrigin::ClientTransaction { guard }, ..at(0) };
+            log.append(&mut producer_batch(2, 9, epoch, sequence, true), context)
+        };
+        let end = |log: &mut PartitionLog, epoch| {
+            let marker = end_txn_marker(0, 9, epoch, &ControlRecord::Commit { coordinator_epoch: 0 }).unwrap();
+            log.append(&mut marker.to_vec(), coordinator(0)).unwrap();
+        };
+        first(&mut log, 0, 3).unwrap();
+        let next = i16::from(bumps_epoch) + 3;
+        end(&mut log, next);
+        // The coordinator is asked for the late one, and refuses; or a newer epoch is known, and nobody is asked.
+        assert_eq!(log.start_verification(9, 3, 0, bumps_epoch).is_some(), !bumps_epoch);
+        let base = if bumps_epoch { 0 } else { 2 };
+        first(&mut log, base, next).unwrap();
+        assert_eq!(log.start_verification(9, 3, 0, bumps_epoch), None);
+        first(&mut log, base + 2, next).unwrap();
+        // Of the same epoch: what overtakes is refused still.
+        end(&mut log, next + i16::from(bumps_epoch));
+        let (next, base) = (next + i16::from(bumps_epoch), if bumps_epoch { 0 } else { 6 });
+        let guard = log.start_verification(9, next, base, bumps_epoch);
+        let context = AppendContext { origin: AppendOrigin::ClientTransaction { guard }, ..at(0) };
+        let overtaking = log.append(&mut producer_batch(2, 9, next, base + 2, true), context);
+        assert!(matches!(overtaking, Err(AppendError::OutOfOrderSequence { .. })), "{overtaking:?}");
+    }
+}
+
 #[test]
 fn time_lookups() {
     let dir = tempfile::tempdir().unwrap();
