@@ -8,20 +8,45 @@ use std::process::Command;
 /// The level that this project answers to.
 pub(crate) const KAFKA_VERSION: &str = "4.3.1";
 
+/// One artifact of Maven's registry; what it depends on comes with it.
+pub(crate) struct Artifact {
+    pub(crate) group: &'static str,
+    pub(crate) artifact: &'static str,
+    pub(crate) version: &'static str,
+    /// Empty for the main one.
+    pub(crate) classifier: &'static str,
+}
+
+/// The logging that Kafka's own distribution has, at a level that its jars work with.
+pub(crate) const LOGGING: Artifact =
+    Artifact { group: "org.apache.logging.log4j", artifact: "log4j-slf4j-impl", version: "2.25.4", classifier: "" };
+
+/// An artifact of Kafka.
+pub(crate) const fn kafka(artifact: &'static str, version: &'static str, classifier: &'static str) -> Artifact {
+    Artifact { group: "org.apache.kafka", artifact, version, classifier }
+}
+
 /// The folder with the jars: `KAFKA_JARS`, else `target/kafka-jars/<version>`, filled at first use.
 pub(crate) fn dir(root: &Path) -> Result<PathBuf, String> {
     if let Some(dir) = std::env::var_os("KAFKA_JARS") {
         return Ok(PathBuf::from(dir));
     }
-    let target = crate::shell::target_dir(root);
-    let dir = target.join("kafka-jars").join(KAFKA_VERSION);
+    let dir = crate::shell::target_dir(root).join("kafka-jars").join(KAFKA_VERSION);
+    let [broker, tools, streams] =
+        ["kafka_2.13", "kafka-tools", "kafka-streams"].map(|name| kafka(name, KAFKA_VERSION, ""));
+    bring(&dir, &[broker, tools, streams, LOGGING])?;
+    Ok(dir)
+}
+
+/// Fills a folder with artifacts and what they depend on, once.
+pub(crate) fn bring(dir: &Path, artifacts: &[Artifact]) -> Result<(), String> {
     let complete = dir.join(".complete");
     if complete.exists() {
-        return Ok(dir);
+        return Ok(());
     }
-    fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let pom = dir.join("pom.xml");
-    fs::write(&pom, pom_text()).map_err(|error| format!("{}: {error}", pom.display()))?;
+    fs::write(&pom, pom_text(artifacts)).map_err(|error| format!("{}: {error}", pom.display()))?;
     let status = Command::new("mvn")
         .args(["-q", "-B", "-f"])
         .arg(&pom)
@@ -32,23 +57,20 @@ pub(crate) fn dir(root: &Path) -> Result<PathBuf, String> {
     if !status.success() {
         return Err("Maven could not bring Kafka's jars".to_owned());
     }
-    fs::write(&complete, "").map_err(|error| format!("{}: {error}", complete.display()))?;
-    Ok(dir)
+    fs::write(&complete, "").map_err(|error| format!("{}: {error}", complete.display()))
 }
 
-fn pom_text() -> String {
-    let dependency = |group: &str, artifact: &str, version: &str| {
+fn pom_text(artifacts: &[Artifact]) -> String {
+    let dependency = |Artifact { group, artifact, version, classifier }: &Artifact| {
         format!(
-            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>\
+             <classifier>{classifier}</classifier></dependency>"
         )
     };
-    let kafka: String = ["kafka_2.13", "kafka-tools", "kafka-streams"]
-        .iter()
-        .map(|artifact| dependency("org.apache.kafka", artifact, KAFKA_VERSION))
-        .collect();
-    let logging = dependency("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4");
+    let dependencies: String = artifacts.iter().map(dependency).collect();
     format!(
         "<project><modelVersion>4.0.0</modelVersion><groupId>taccola</groupId><artifactId>kafka-jars</artifactId>\
-         <version>1</version><dependencies>{kafka}{logging}</dependencies></project>\n"
+         <version>1</version><dependencies>{}</dependencies></project>\n",
+        dependencies.replace("<classifier></classifier>", "")
     )
 }

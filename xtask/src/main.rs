@@ -10,6 +10,7 @@ mod golden;
 mod kafka_jars;
 mod shell;
 mod status;
+mod suites;
 mod test;
 mod tidy;
 
@@ -25,6 +26,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("tidy", tidy::USAGE, |root, _| tidy::run(root)),
     ("status", status::USAGE, status::run),
     ("bench", bench::USAGE, bench::run),
+    ("suites", suites::USAGE, suites::run),
     ("fuzz", fuzz::USAGE, fuzz::run),
     ("codegen", codegen::USAGE, |_, arguments| codegen::run(arguments)),
     ("golden", golden::USAGE, |_, arguments| golden::run(arguments)),

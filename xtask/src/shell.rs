@@ -16,6 +16,15 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// The release binary: `TACCOLA_BIN`, else built.
+pub(crate) fn release_binary(root: &Path) -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("TACCOLA_BIN") {
+        return Ok(path.into());
+    }
+    must(cargo(root).args(["build", "--release", "--package", "taccola"]))?;
+    Ok(target_dir(root).join("release/taccola"))
+}
+
 /// Whether a program runs and answers with success.
 pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
     let status =

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::shell;
-
 /// Clock ticks per second of `/proc/PID/stat`; 100 on every Linux that runs here.
 const TICKS_PER_SECOND: f64 = 100.0;
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -36,15 +34,6 @@ pub(crate) struct RunningBroker {
     dir: PathBuf,
     /// From the start of the process (of formatting, where that is a step of its own) to the ready line.
     pub(crate) ready_after: Duration,
-}
-
-/// The release binary: `TACCOLA_BIN`, else built.
-pub(crate) fn build_taccola(root: &Path) -> Result<PathBuf, String> {
-    if let Some(path) = std::env::var_os("TACCOLA_BIN") {
-        return Ok(path.into());
-    }
-    shell::must(shell::cargo(root).args(["build", "--release", "--package", "taccola"]))?;
-    Ok(shell::target_dir(root).join("release/taccola"))
 }
 
 /// Kafka's jars by Maven, once, into `target/kafka-jars` (or `KAFKA_JARS`).

@@ -135,7 +135,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
         command.args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench"]).args(arguments);
         return shell::must(&mut command);
     }
-    let mut sides = vec![BrokerKind::Taccola(broker::build_taccola(root)?)];
+    let mut sides = vec![BrokerKind::Taccola(shell::release_binary(root)?)];
     match broker::kafka_classpath(root) {
         Ok(classpath) => sides.push(BrokerKind::Kafka(classpath)),
         Err(reason) => println!("Apache Kafka is left out: {reason}\n"),

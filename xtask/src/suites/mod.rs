@@ -1,0 +1,236 @@
+//! `cargo xtask suites`: test suites that others wrote, fetched from their registries when they run, against Apache Kafka and
+//! against Taccola with the same properties. What they say goes to [docs/compatibility.md](../../../docs/compatibility.md).
+//! A suite that hangs, is not to be had, or kills its broker leaves a row that says so, and the command fails.
+
+mod cargo;
+mod fetch;
+mod go;
+mod job;
+mod librdkafka;
+mod node;
+mod outcome;
+mod python;
+mod report;
+mod streams;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::{kafka_jars, shell};
+use node::{Node, Programs, Side};
+use outcome::{Outcome, Results};
+use table::{SUITES, Suite};
+
+pub(crate) const USAGE: &str = "\
+suites [NAME ...] [--quick] [--on kafka|taccola] [--only TEXT] [--report] [--list]
+    Runs test suites that others wrote on Kafka and on Taccola, and writes docs/compatibility.md.
+    --quick        the parts that together take less than ten minutes, on Taccola alone; the document stays as it is
+    --on SIDE      one of the brokers; the other's results are those of its last run
+    --only TEXT    tests with TEXT in their names, where the suite can choose; the document stays as it is
+    --report       runs nothing: the document anew from the last runs
+    --list         the suites
+    TACCOLA_BIN (the binary under test, else a release build) and KAFKA_JARS are used where they are set. Sources, logs and
+    results lie in target/suites (SUITES_DIR).";
+
+/// One suite's run on one side.
+pub(crate) struct Run<'a> {
+    suite: &'a Suite,
+    side: Side,
+    programs: &'a Programs,
+    /// Sources and builds of the suite, kept between runs.
+    home: PathBuf,
+    /// Logs and data of this run.
+    out: PathBuf,
+    quick: bool,
+    only: Option<&'a str>,
+    until: Instant,
+}
+
+impl Run<'_> {
+    /// Whether a test or scenario takes part.
+    fn wants(&self, name: &str, is_quick: bool) -> bool {
+        (!self.quick || is_quick) && self.only.is_none_or(|text| name.contains(text)) && Instant::now() < self.until
+    }
+
+    /// What is left of the suite's time.
+    fn within(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    fn node(&self, dir: &Path, more: &[&str]) -> Result<Node, String> {
+        Node::start(self.side, self.programs, dir, &[self.suite.settings, more].concat())
+    }
+
+    fn say(&self, test: &str, outcome: Outcome, why: Option<&str>) {
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        println!("{} on {}: {test} {}{why}", self.suite.name, self.side.name(), outcome.name());
+    }
+}
+
+struct Arguments {
+    suites: Vec<&'static Suite>,
+    sides: Vec<Side>,
+    quick: bool,
+    only: Option<String>,
+    report: bool,
+    list: bool,
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments, String> {
+    let mut parsed = Arguments {
+        suites: Vec::new(),
+        sides: Side::BOTH.to_vec(),
+        quick: false,
+        only: None,
+        report: false,
+        list: false,
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => parsed.quick = true,
+            "--report" => parsed.report = true,
+            "--list" => parsed.list = true,
+            "--only" => parsed.only = Some(arguments.next().ok_or(USAGE)?.clone()),
+            "--on" => {
+                let side = arguments.next().and_then(|name| Side::BOTH.into_iter().find(|side| side.name() == name));
+                parsed.sides = vec![side.ok_or(USAGE)?];
+            }
+            name => {
+                let suite = SUITES.iter().find(|suite| suite.name == name);
+                parsed.suites.push(suite.ok_or_else(|| format!("no suite is called {name}\n\n{USAGE}"))?);
+            }
+        }
+    }
+    if parsed.suites.is_empty() {
+        parsed.suites = SUITES.iter().filter(|suite| !parsed.quick || suite.quick).collect();
+    }
+    if parsed.quick {
+        parsed.sides = vec![Side::Taccola];
+    }
+    Ok(parsed)
+}
+
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+    let arguments = parse(arguments)?;
+    if arguments.list {
+        for suite in SUITES {
+            println!("{:<22} {} {} ({})", suite.name, suite.title, suite.version, suite.source);
+        }
+        return Ok(());
+    }
+    let base = std::env::var_os("SUITES_DIR").map_or_else(|| shell::target_dir(root).join("suites"), PathBuf::from);
+    if !arguments.report {
+        let programs = Programs { taccola: shell::release_binary(root)?, jars: kafka_jars::dir(root)? };
+        run_all(root, &base, &programs, &arguments)?;
+    }
+    let partial = arguments.quick || arguments.only.is_some();
+    let folder = base.join(if partial { "partial" } else { "results" });
+    let sides: &[Side] = if partial { &arguments.sides } else { &Side::BOTH };
+    report::conclude(root, &folder, &arguments.suites, sides, !partial)
+}
+
+/// Every suite on every side; what goes wrong is in the results.
+fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments) -> Result<(), String> {
+    let partial = arguments.quick || arguments.only.is_some();
+    let folder = base.join(if partial { "partial" } else { "results" });
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    for suite in &arguments.suites {
+        for side in &arguments.sides {
+            let started = Instant::now();
+            let run = Run {
+                suite,
+                side: *side,
+                programs,
+                home: base.join("sources").join(suite.name),
+                out: base.join("runs").join(suite.name).join(side.name()),
+                quick: arguments.quick,
+                only: arguments.only.as_deref(),
+                until: started + suite.within,
+            };
+            let results = run_one(root, &run)?;
+            println!(
+                "{} on {}: {} passed, {} failed, {} skipped in {} s",
+                suite.name,
+                side.name(),
+                results.count(Outcome::Passed),
+                results.count(Outcome::Failed),
+                results.count(Outcome::Skipped),
+                started.elapsed().as_secs()
+            );
+            results.store(&folder.join(format!("{}.{}.tsv", suite.name, side.name())))?;
+        }
+    }
+    Ok(())
+}
+
+fn run_one(root: &Path, run: &Run<'_>) -> Result<Results, String> {
+    let mut results = Results { of: commit(root, run.side), ..Results::default() };
+    let missing = run.suite.needs.iter().find(|(program, argument)| !shell::answers(program, &[argument]));
+    let ended = match missing {
+        Some((program, _)) => Err(format!("{program} is not on this machine")),
+        None => prepare(run).and_then(|()| (run.suite.run)(run, &mut results)),
+    };
+    if let Err(reason) = ended {
+        println!("{} on {}: CUT SHORT: {reason}", run.suite.name, run.side.name());
+        results.cut_short.push(reason);
+    } else if results.tests.is_empty() {
+        results.cut_short.push("no test ran".to_owned());
+    } else if Instant::now() > run.until {
+        results.cut_short.push(format!("not through after {} s", run.suite.within.as_secs()));
+    }
+    Ok(results)
+}
+
+/// The folders of a run; what an earlier run left in them goes.
+fn prepare(run: &Run<'_>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", run.out.display());
+    if run.out.exists() {
+        fs::remove_dir_all(&run.out).map_err(failed)?;
+    }
+    fs::create_dir_all(&run.out).map_err(failed)?;
+    fs::create_dir_all(&run.home).map_err(failed)
+}
+
+/// What is under test: Kafka's version, or the commit of this tree.
+fn commit(root: &Path, side: Side) -> String {
+    if side == Side::Kafka {
+        return kafka_jars::KAFKA_VERSION.to_owned();
+    }
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let changed = git(&["status", "--porcelain", "--", "crates", "Cargo.lock"]).is_some_and(|text| !text.is_empty());
+    if changed { format!("{commit} with changes") } else { commit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn arguments_choose_suites_and_sides() {
+        let all = parse(&[]).unwrap();
+        assert_eq!((all.suites.len(), all.sides.as_slice()), (SUITES.len(), Side::BOTH.as_slice()));
+        let one = parse(&words("streams --on kafka --only smoke")).unwrap();
+        assert_eq!((one.suites.len(), one.sides, one.only.as_deref()), (1, vec![Side::Kafka], Some("smoke")));
+        assert_eq!(parse(&words("--quick")).unwrap().sides, [Side::Taccola]);
+        for wrong in ["nobody", "--on both", "--only"] {
+            assert!(parse(&words(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn suites_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        assert_eq!(names.len(), SUITES.len());
+    }
+}
