@@ -28,7 +28,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("taccola-client", &["taccola-base", "taccola-wire", "taccola-net"]),
-    ("taccola", &["taccola-base", "taccola-wire", "taccola-net", "taccola-remote", "taccola-broker", "taccola-client"]),
+    ("taccola-backup", &["taccola-base", "taccola-wire", "taccola-client", "taccola-remote"]),
+    (
+        "taccola",
+        &[
+            "taccola-base",
+            "taccola-wire",
+            "taccola-net",
+            "taccola-remote",
+            "taccola-broker",
+            "taccola-client",
+            "taccola-backup",
+        ],
+    ),
     ("taccola-it", &["taccola-base", "taccola-wire", "taccola-net", "taccola-client"]),
     ("xtask", &["taccola-base", "taccola-wire", "taccola-broker"]),
 ];

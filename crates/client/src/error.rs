@@ -65,6 +65,11 @@ impl Error {
         }
     }
 
+    /// Whether the broker does not serve this API, or no version of it that is spoken here.
+    pub fn unsupported(&self) -> bool {
+        matches!(self, Error::Api(ApiError::Unsupported { .. }))
+    }
+
     /// Whether the same request may succeed a little later.
     pub fn retriable(&self) -> bool {
         match self {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod features;
 pub mod partitioner;
 pub mod producer;
+pub mod raw;
 pub mod share;
 
 pub use admin::Admin;
@@ -19,4 +20,5 @@ pub use consumer::{Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, Sta
 pub use error::{Error, Result};
 pub use producer::transaction::{TransactionConfig, TransactionalProducer};
 pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, RecordMetadata};
+pub use raw::{BatchWriter, DataBatches, ProducerId, RawBatches};
 pub use share::{AckMode, AckType, ShareConfig, ShareConsumer, ShareRecord};

@@ -1,11 +1,18 @@
 //! The command line. Nouns and verbs are those that users of Kafka's tools, rpk and kcat know.
 
+mod backup;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::output::Format;
+
+pub(crate) use backup::{
+    BackupCipher, BackupCleanArgs, BackupCommand, BackupCreateArgs, BackupDescribeArgs, BackupKdf, BackupListArgs,
+    BackupRestoreArgs, BackupRotateArgs, BackupVerifyArgs, KeyArgs, StoreArgs,
+};
 
 /// Where a broker is looked for when nothing says otherwise.
 pub(crate) const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
@@ -59,6 +66,9 @@ pub(crate) enum Command {
     /// List, describe and abort transactions
     #[command(subcommand, visible_alias = "transactions")]
     Txn(TxnCommand),
+    /// Create, list, verify and restore backups in an object store
+    #[command(subcommand, visible_alias = "backups")]
+    Backup(Box<BackupCommand>),
     /// Show and change the levels of the cluster's features
     Features(FeaturesArgs),
     /// Show configs, check a config file
@@ -696,6 +706,15 @@ mod tests {
             "txn abort a",
             "txn abort --topic t --partition 0 --start-offset 7",
             "txn abort --topic t --partition 0 --producer-id 7 --producer-epoch 1",
+            "backup create /b --key-file k -t a* --exclude-topic ab --incremental",
+            "backup create s3://b/p --incremental 2026 --store-option endpoint=http://h:1 --cipher none -o json",
+            "backup list file:///b",
+            "backup describe /b",
+            "backup verify /b latest --checksums-only",
+            "backup restore /b 2026 --rename a=b --prefix x- --dry-run --passphrase-file p",
+            "backup restore /b --resume --read-back",
+            "backup rotate-key /b --key-file k --new-key-file l",
+            "backup clean /b --execute",
             "features",
             "features -o json",
             "features describe -o yaml",
@@ -721,6 +740,10 @@ mod tests {
             "txn abort",
             "txn abort --topic t",
             "txn abort a --topic t --partition 0",
+            "backup create",
+            "backup create /b --key-file k --ask-passphrase",
+            "backup restore /b --resume --append",
+            "backup rotate-key /b --key-file k",
             "features upgrade",
             "features upgrade --feature a=x",
         ] {

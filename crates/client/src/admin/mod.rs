@@ -1,9 +1,10 @@
-//! Administration: topics, configs, groups, offsets, transactions, features, the cluster. Answers to `KafkaAdminClient`.
+//! Administration: topics, configs, groups, offsets, transactions, ACLs, features, the cluster. Answers to `KafkaAdminClient`.
 //!
 //! Each operation goes where Kafka expects it: to any broker (which forwards to the controller), to a partition's leader,
 //! to the coordinator of a group or transactional id, or to the broker that a config belongs to. Operations on several things return one result per
 //! thing; an error of the whole request is the operation's own.
 
+mod acls;
 mod cluster;
 mod configs;
 mod describe_groups;
@@ -14,6 +15,7 @@ mod share_offsets;
 mod topics;
 mod transactions;
 
+pub use acls::AclBinding;
 pub use cluster::{ClusterDescription, LogDir, LogDirPartition, Node};
 pub use configs::{ConfigEntry, ConfigOp, ConfigResource, ConfigSource, ConfigSynonym, ResourceType};
 pub use describe_groups::{GroupDescription, GroupMember, Subtopology, Task, TaskKind, Topology};

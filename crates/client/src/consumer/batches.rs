@@ -23,16 +23,15 @@ pub(crate) struct AbortedTransactions {
 }
 
 impl AbortedTransactions {
-    /// The broker names, with each reply, all aborted transactions that touch it.
-    fn load(&mut self, data: &PartitionData) {
+    /// The broker names, with each reply, all aborted transactions that touch it: producer id and first offset.
+    pub(crate) fn load(&mut self, listed: impl IntoIterator<Item = (i64, i64)>) {
         self.ahead.clear();
         self.inside.clear();
-        let listed = data.aborted_transactions.iter().flatten();
-        self.ahead.extend(listed.map(|t| Reverse((t.first_offset, t.producer_id))));
+        self.ahead.extend(listed.into_iter().map(|(producer_id, first)| Reverse((first, producer_id))));
     }
 
     /// Whether a batch belongs to an aborted transaction; call in offset order.
-    fn hides(&mut self, header: &BatchHeader) -> bool {
+    pub(crate) fn hides(&mut self, header: &BatchHeader) -> bool {
         while let Some(Reverse((first_offset, producer_id))) = self.ahead.peek().copied() {
             if first_offset > header.last_offset() {
                 break;
@@ -43,7 +42,7 @@ impl AbortedTransactions {
         header.is_transactional() && self.inside.contains(&header.producer_id)
     }
 
-    fn ended(&mut self, producer_id: i64) {
+    pub(crate) fn ended(&mut self, producer_id: i64) {
         self.inside.remove(&producer_id);
     }
 }
@@ -58,7 +57,8 @@ pub(super) fn read(
 ) -> Result<()> {
     let committed_only = config.isolation == IsolationLevel::ReadCommitted;
     if committed_only {
-        position.aborted.load(&data);
+        let listed = data.aborted_transactions.iter().flatten();
+        position.aborted.load(listed.map(|t| (t.producer_id, t.first_offset)));
     }
     let Some(bytes) = data.records.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
     let offset = position.offset;
@@ -97,7 +97,7 @@ pub(super) fn read(
     Ok(())
 }
 
-fn is_abort(batch: &Bytes) -> bool {
+pub(crate) fn is_abort(batch: &Bytes) -> bool {
     let record = RecordIter::new(batch).ok().and_then(|mut records| records.next()).and_then(|record| record.ok());
     record
         .and_then(|record| ControlRecord::decode(&record).ok())

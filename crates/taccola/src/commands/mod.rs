@@ -1,5 +1,6 @@
 //! One module per noun. Each command asks through the client crate and prints through [`crate::output`].
 
+mod backup;
 mod cluster;
 mod config;
 mod consume;
@@ -56,6 +57,7 @@ pub(crate) fn run(cli: Cli) -> CliResult {
         Command::Consume(args) => block_on(consume::run(&context, args)),
         Command::Group(command) => block_on(group::run(&context, command)),
         Command::Txn(command) => block_on(txn::run(&context, command)),
+        Command::Backup(command) => block_on(backup::run(&context, *command)),
         Command::Features(args) => block_on(features::run(&context, args)),
         Command::Config(command) => block_on(config::run(&context, command)),
         Command::Cluster(command) => block_on(cluster::run(&context, command)),

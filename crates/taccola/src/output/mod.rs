@@ -54,6 +54,13 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Shows how far something is, in the place of what it showed before. Only for a terminal.
+pub(crate) fn progress(text: &str) {
+    let mut out = io::stderr();
+    let _ = write!(out, "\r{text}\x1b[K");
+    let _ = out.flush();
+}
+
 pub(crate) fn error(error: &CliError) {
     if !error.message.is_empty() {
         note(&format!("error: {error}"));

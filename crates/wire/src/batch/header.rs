@@ -289,6 +289,14 @@ pub fn set_producer(batch: &mut [u8], id: i64, epoch: i16, base_sequence: i32) -
     Ok(())
 }
 
+/// Sets the attributes and computes the CRC anew. The records must be encoded as they say.
+pub fn set_attributes(batch: &mut [u8], attributes: Attributes) -> Result<(), BatchError> {
+    let header = BatchHeader::parse_whole(batch)?;
+    put(batch, ATTRIBUTES_AT, attributes.0.to_be_bytes());
+    refresh_crc(batch, &header);
+    Ok(())
+}
+
 /// Sets the last offset delta and computes the CRC anew.
 pub fn set_last_offset_delta(batch: &mut [u8], delta: i32) -> Result<(), BatchError> {
     let header = BatchHeader::parse_whole(batch)?;

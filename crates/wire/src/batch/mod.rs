@@ -22,7 +22,7 @@ pub use control::{ControlRecord, ControlType, end_txn_marker};
 pub use error::BatchError;
 pub use header::{
     Attributes, BatchHeader, BatchRef, Batches, HEADER_BYTES, LOG_OVERHEAD, NO_PARTITION_LEADER_EPOCH,
-    NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, batches, computed_crc,
+    NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, batches, computed_crc, set_attributes,
     set_base_offset, set_last_offset_delta, set_max_timestamp, set_partition_leader_epoch, set_producer, verify_crc,
 };
 pub use records::{Record, RecordHeader, RecordIter, RecordView, RecordWalker};
