@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use taccola_wire::batch::{BatchBuilder, BatchError, BatchHeader, RecordWalker, TimestampType, max_decompressed};
+use taccola_wire::batch::{
+    BatchBuilder, BatchError, BatchHeader, Compression, RecordWalker, TimestampType, max_decompressed,
+};
 
 use super::ProducerLast;
 use super::offset_map::OffsetMap;
@@ -122,8 +124,8 @@ fn rewritten(batch: Result<Bytes, BatchError>, records: u64, retained: u64, with
 }
 
 /// A builder with everything that a batch says besides its records.
-fn like(header: &BatchHeader) -> Result<BatchBuilder, BatchError> {
-    let mut builder = BatchBuilder::new(header.compression()?)
+fn like(header: &BatchHeader, compression: Compression) -> BatchBuilder {
+    let mut builder = BatchBuilder::new(compression)
         .base_offset(header.base_offset)
         .partition_leader_epoch(header.partition_leader_epoch)
         .producer(header.producer_id, header.producer_epoch, header.base_sequence)
@@ -133,11 +135,12 @@ fn like(header: &BatchHeader) -> Result<BatchBuilder, BatchError> {
     if header.timestamp_type() == TimestampType::LogAppendTime {
         builder = builder.log_append_time(header.max_timestamp);
     }
-    Ok(builder)
+    builder
 }
 
+/// Kafka says of a batch without records that it is not compressed.
 fn empty(header: &BatchHeader) -> Result<Bytes, BatchError> {
-    like(header)?.max_timestamp_if_empty(header.max_timestamp).build()
+    like(header, Compression::None).max_timestamp_if_empty(header.max_timestamp).build()
 }
 
 fn rewrite(
@@ -146,7 +149,7 @@ fn rewrite(
     retained: &[bool],
     horizon_ms: Option<i64>,
 ) -> Result<Bytes, BatchError> {
-    let mut builder = like(header)?;
+    let mut builder = like(header, header.compression()?);
     if let Some(at_ms) = horizon_ms {
         builder = builder.delete_horizon(at_ms);
     }

@@ -20,6 +20,8 @@
 //! [`PartitionLog::replace_segments`]: crate::PartitionLog::replace_segments
 
 mod filter;
+#[cfg(test)]
+mod jvm_tests;
 mod offset_map;
 mod output;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::*;
 use crate::config::LogConfig;
 use crate::partition_log::{AppendContext, AppendOrigin, OpenHints, PartitionLog};
 
-const LIMITS: CleanerLimits = CleanerLimits { map_bytes: 1 << 20, hash_key: (1, 2) };
+pub(super) const LIMITS: CleanerLimits = CleanerLimits { map_bytes: 1 << 20, hash_key: (1, 2) };
 const DELETE_RETENTION_MS: i64 = 1_000;
 
 fn config() -> LogConfig {
@@ -65,7 +65,7 @@ impl CleanerHost for Host<'_> {
     }
 }
 
-fn clean(
+pub(super) fn clean(
     log: &mut PartitionLog,
     cleaned_to: Option<i64>,
     now_ms: i64,
