@@ -13,6 +13,7 @@ mod python;
 mod report;
 mod streams;
 mod table;
+mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::outcome::Results;
-use super::{Run, cargo, go, librdkafka, python, streams};
+use super::{Run, cargo, go, librdkafka, python, streams, tools};
+use crate::kafka_jars::KAFKA_VERSION;
 
 pub(super) struct Suite {
     /// What it is called on the command line.
@@ -92,6 +93,19 @@ pub(super) const SUITES: &[Suite] = &[
         within: Duration::from_secs(4 * HOUR),
         quick: true,
         run: streams::run,
+        notes: NONE,
+    },
+    Suite {
+        name: "kafka-tools",
+        title: "Kafka's Verifiable tools, TransactionalMessageCopier, ClientCompatibilityTest",
+        version: KAFKA_VERSION,
+        source: "Maven, org.apache.kafka:kafka-tools",
+        changes: "",
+        needs: JAVA,
+        settings: tools::SETTINGS,
+        within: Duration::from_secs(HOUR),
+        quick: true,
+        run: tools::run,
         notes: NONE,
     },
     Suite {
