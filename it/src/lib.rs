@@ -6,6 +6,8 @@
 pub mod clients;
 pub mod conn;
 pub mod crash;
+#[cfg(target_os = "linux")]
+pub mod disk_faults;
 pub mod group;
 pub mod history;
 pub mod ledger;
@@ -138,6 +140,10 @@ impl Broker {
             port = self.port,
             data = self.data_dir().display()
         );
+        if !self.properties.iter().any(|line| line.starts_with("taccola.crash.loop.limit=")) {
+            // Tests kill brokers over and over.
+            text.push_str("taccola.crash.loop.limit=0\n");
+        }
         for line in &self.properties {
             text.push_str(line);
             text.push('\n');
@@ -183,6 +189,12 @@ impl Broker {
         let child = self.child.as_mut().expect("the broker was started");
         let ended = child.try_wait().expect("our child");
         assert!(ended.is_none(), "the broker ended by itself: {ended:?}\n{}", self.log().join("\n"));
+    }
+
+    /// The exit code of a broker that has ended by itself (`None`: by a signal); `None` while it runs.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        let child = self.child.as_mut().expect("the broker was started");
+        child.try_wait().expect("our child").map(|status| status.code())
     }
 
     /// SIGKILL.

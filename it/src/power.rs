@@ -2,12 +2,15 @@
 //! After the cut, what a file holds is what was synced of it, plus whichever of the unsynced writes the seed lets survive,
 //! whole, cut off or torn at sectors; a directory holds the names that were synced, or those of the last moment.
 //!
+//! It can also be made to fail, to be slow, to be full and to rot ([`crate::disk_faults`]).
+//!
 //! Strict on purpose: syncing a file does not sync its name, and a name is durable only once its directory was synced.
 //! Writes through `O_DSYNC` are durable when they return; direct I/O is an ordinary write that passes the page cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,6 +22,7 @@ use fuser::{
 };
 use rustix::fs::OFlags;
 
+use crate::disk_faults::{Effect, Fault, Faults, Op};
 use crate::ledger::Rng;
 
 const ROOT: u64 = 1;
@@ -171,6 +175,7 @@ struct State {
     /// The power is off: nothing is durable any more, and everything fails.
     off: bool,
     syncs: u64,
+    faults: Faults,
 }
 
 /// The disk. Clones are the same disk.
@@ -180,7 +185,14 @@ pub struct Disk(Arc<Mutex<State>>);
 impl Default for Disk {
     fn default() -> Self {
         let nodes = BTreeMap::from([(ROOT, Node::Directory(Directory::default()))]);
-        Self(Arc::new(Mutex::new(State { nodes, last: ROOT, listings: BTreeMap::new(), off: false, syncs: 0 })))
+        Self(Arc::new(Mutex::new(State {
+            nodes,
+            last: ROOT,
+            listings: BTreeMap::new(),
+            off: false,
+            syncs: 0,
+            faults: Faults::default(),
+        })))
     }
 }
 
@@ -220,6 +232,52 @@ impl Disk {
         state.forget_unreachable();
     }
 
+    /// From now on this goes wrong.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.list.push(fault);
+    }
+
+    /// Nothing injected goes wrong any more.
+    pub fn heal(&self) {
+        self.state().faults.list.clear();
+    }
+
+    /// How often something injected went wrong.
+    pub fn faults_met(&self) -> u64 {
+        self.state().faults.met
+    }
+
+    /// Bounds the bytes of all files together; what is there stays.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().faults.capacity = bytes;
+    }
+
+    /// Bytes of all files together.
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// Files opened from now on are read from the disk each time, so that what happens to it is seen.
+    pub fn read_uncached(&self) {
+        self.state().faults.uncached = true;
+    }
+
+    /// Flips one bit of a file, named by its path from the root; false when there is no such bit.
+    pub fn flip(&self, path: &str, byte: u64, bit: u8) -> bool {
+        let mut state = self.state();
+        let inodes: Vec<u64> = state.nodes.keys().copied().collect();
+        let Some(inode) = inodes.into_iter().find(|inode| state.path_of(*inode) == path) else { return false };
+        let Some(Node::File(file)) = state.nodes.get_mut(&inode) else { return false };
+        let mut flipped = false;
+        for content in [&mut file.now, &mut file.synced] {
+            if let Some(byte) = content.bytes.get_mut(byte as usize) {
+                *byte ^= 1 << (bit % 8);
+                flipped = true;
+            }
+        }
+        flipped
+    }
+
     /// Syncs of files and directories so far, durable writes included.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
@@ -256,6 +314,53 @@ impl State {
             Some(Node::Directory(_)) => Err(Errno::EISDIR),
             None => Err(Errno::ENOENT),
         }
+    }
+
+    /// From the root, without a slash in front; empty for what has no name.
+    fn path_of(&self, inode: u64) -> String {
+        let mut names = Vec::new();
+        let mut inode = inode;
+        while inode != ROOT {
+            let parent = self.nodes.iter().find_map(|(parent, node)| {
+                let Node::Directory(directory) = node else { return None };
+                let (name, _) = directory.now.iter().find(|(_, child)| **child == inode)?;
+                Some((*parent, name.to_string_lossy().into_owned()))
+            });
+            let Some((parent, name)) = parent else { return String::new() };
+            names.push(name);
+            inode = parent;
+        }
+        names.reverse();
+        names.join("/")
+    }
+
+    fn judge(&mut self, op: Op, inode: INodeNo, range: Range<u64>) -> Option<Effect> {
+        if self.faults.list.is_empty() {
+            return None;
+        }
+        let path = self.path_of(inode.0);
+        self.faults.judge(op, &path, &range)
+    }
+
+    fn used(&self) -> u64 {
+        // What has no name any more takes no room; that a power cut may bring it back is another matter.
+        let names = self.nodes.values().filter_map(|node| match node {
+            Node::Directory(directory) => Some(directory.now.values()),
+            Node::File(_) => None,
+        });
+        let length = |inode| if let Some(Node::File(file)) = self.nodes.get(inode) { file.now.length } else { 0 };
+        names.flatten().map(length).sum()
+    }
+
+    fn check_room(&mut self, inode: INodeNo, end: u64) -> Outcome<()> {
+        let Some(capacity) = self.faults.capacity else { return Ok(()) };
+        let used = self.used();
+        let grows = end.saturating_sub(self.file(inode)?.now.length);
+        if grows > 0 && used + grows > capacity { Err(Errno::ENOSPC) } else { Ok(()) }
+    }
+
+    fn open_flags(&self) -> FopenFlags {
+        if self.faults.uncached { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
     }
 
     fn powered(&self) -> Outcome<()> {
@@ -342,6 +447,7 @@ impl State {
 
     fn write(&mut self, inode: INodeNo, at: u64, data: &[u8], durable: bool) -> Outcome<u32> {
         let off = self.off;
+        self.check_room(inode, at + data.len() as u64)?;
         let file = self.file(inode)?;
         let change = Change::Write { at, data: data.to_vec() };
         if off {
@@ -386,6 +492,26 @@ impl State {
 
 /// The disk as the kernel sees it.
 struct Mounted(Disk);
+
+/// Does it now, later or not at all.
+fn act<R: Send + 'static>(
+    effect: Option<Effect>,
+    reply: R,
+    fail: impl FnOnce(R, Errno),
+    act: impl FnOnce(R) + Send + 'static,
+) {
+    match effect {
+        None => act(reply),
+        Some(Effect::Fail(code)) => fail(reply, Errno::from_i32(code)),
+        Some(Effect::Delay(time)) => {
+            // Others are served meanwhile.
+            std::thread::spawn(move || {
+                std::thread::sleep(time);
+                act(reply);
+            });
+        }
+    }
+}
 
 fn empty(outcome: Outcome<()>, reply: ReplyEmpty) {
     match outcome {
@@ -457,12 +583,15 @@ impl Filesystem for Mounted {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.0.state().add(parent, name, Node::File(File::default())) {
-            Ok(attributes) => {
-                reply.created(&TTL, &attributes, Generation(0), FileHandle(0), FopenFlags::empty());
-            }
+        let mut state = self.0.state();
+        match state.add(parent, name, Node::File(File::default())) {
+            Ok(attributes) => reply.created(&TTL, &attributes, Generation(0), FileHandle(0), state.open_flags()),
             Err(error) => reply.error(error),
         }
+    }
+
+    fn open(&self, _: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), self.0.state().open_flags());
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -497,10 +626,13 @@ impl Filesystem for Mounted {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.0.state().file(ino) {
+        let effect = self.0.state().judge(Op::Read, ino, offset..offset + u64::from(size));
+        let disk = self.0.clone();
+        let read = move |reply: ReplyData| match disk.state().file(ino) {
             Ok(file) => reply.data(&file.now.read(offset, size as usize)),
             Err(error) => reply.error(error),
-        }
+        };
+        act(effect, reply, |reply, error| reply.error(error), read);
     }
 
     fn write(
@@ -515,10 +647,17 @@ impl Filesystem for Mounted {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.0.state().write(ino, offset, data, durable(flags)) {
+        let range = offset..offset + data.len() as u64;
+        let mut effect = self.0.state().judge(Op::Write, ino, range.clone());
+        if effect.is_none() && durable(flags) {
+            effect = self.0.state().judge(Op::Sync, ino, range);
+        }
+        let (disk, data) = (self.0.clone(), data.to_vec());
+        let write = move |reply: ReplyWrite| match disk.state().write(ino, offset, &data, durable(flags)) {
             Ok(size) => reply.written(size),
             Err(error) => reply.error(error),
-        }
+        };
+        act(effect, reply, |reply, error| reply.error(error), write);
     }
 
     fn flush(&self, _: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
@@ -526,7 +665,9 @@ impl Filesystem for Mounted {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        empty(self.0.state().sync(ino), reply);
+        let effect = self.0.state().judge(Op::Sync, ino, 0..u64::MAX);
+        let disk = self.0.clone();
+        act(effect, reply, |reply, error| reply.error(error), move |reply| empty(disk.state().sync(ino), reply));
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -577,7 +718,9 @@ impl Filesystem for Mounted {
     }
 
     fn statfs(&self, _: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let blocks = 1 << 24;
-        reply.statfs(blocks, blocks, blocks, 1 << 20, 1 << 20, 4096, 255, 4096);
+        let state = self.0.state();
+        let blocks = state.faults.capacity.unwrap_or(1 << 36) / 4096;
+        let free = blocks.saturating_sub(state.used().div_ceil(4096));
+        reply.statfs(blocks, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
     }
 }

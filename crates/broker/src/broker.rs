@@ -29,6 +29,7 @@ use crate::runtime::coordinator::{CoordinatorLifecycle, GroupCoordinator};
 use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
 use crate::runtime::producer_ids::ProducerIds;
+use crate::runtime::storage::DiskSpace;
 use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state::ShareStateCoordinator;
 use crate::startup::dirs::LogDirs;
@@ -70,6 +71,9 @@ pub struct Broker {
     /// The settings with what was set while brokers ran.
     pub(crate) dynamic: Arc<ArcSwap<ServerConfig>>,
     pub(crate) cleaner: CleanerState,
+    pub disk_space: DiskSpace,
+    /// Why the broker only serves what is there, if so (`taccola.crash.loop.limit`).
+    pub recovery_mode: Option<String>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) settings: Settings,
     pub(crate) stop: watch::Sender<bool>,

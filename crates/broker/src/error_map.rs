@@ -22,7 +22,7 @@ pub fn append(error: &AppendRejected) -> ErrorCode {
     match error {
         AppendRejected::NotLeader => ErrorCode::NotLeaderOrFollower,
         AppendRejected::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
-        AppendRejected::Journal(_) => ErrorCode::KafkaStorageError,
+        AppendRejected::Journal(_) | AppendRejected::ReadOnly(_) => ErrorCode::KafkaStorageError,
         AppendRejected::Log(error) => log_append(error),
     }
 }

@@ -11,6 +11,7 @@ pub mod error_map;
 pub mod fetch;
 pub mod groups;
 pub mod metrics;
+pub mod offline;
 pub mod operations;
 pub mod partition;
 pub mod partitions;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::dispatch::Dispatcher;
-use crate::runtime::{cleaner, housekeeping};
+use crate::runtime::{cleaner, housekeeping, scrubber, storage};
 use crate::startup::file_handles::FileHandles;
 use crate::startup::{self, RecoverySummary, StartError};
 
@@ -72,7 +72,11 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     let mut background = JoinSet::new();
     background.spawn(housekeeping::run(broker.clone()));
     background.spawn(follow_limits(broker.clone(), admissions, handles));
-    background.spawn(cleaner::run(broker.clone()));
+    background.spawn(storage::watch(broker.clone()));
+    background.spawn(scrubber::run(broker.clone()));
+    if broker.recovery_mode.is_none() {
+        background.spawn(cleaner::run(broker.clone()));
+    }
     Ok(RunningBroker { broker, listeners, recovery, servers, background })
 }
 

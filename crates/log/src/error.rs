@@ -41,6 +41,13 @@ impl LogError {
     }
 }
 
+impl LogError {
+    /// The disk has lost what was to be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::salvage::is_unreadable(source))
+    }
+}
+
 pub(crate) fn is_no_space(code: i32) -> bool {
     code == rustix::io::Errno::NOSPC.raw_os_error() || code == rustix::io::Errno::DQUOT.raw_os_error()
 }

@@ -56,6 +56,9 @@ pub struct BufferedIo;
 
 impl SegmentIo for BufferedIo {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
+        if create {
+            step()?;
+        }
         let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
         Ok(Arc::new(BufferedFile { file }))
     }
@@ -65,6 +68,11 @@ impl SegmentIo for BufferedIo {
     }
 }
 
+/// Opens a file that is only looked at, perhaps while a broker writes to it.
+pub(crate) fn open_read_only(path: &Path) -> io::Result<Arc<dyn SegmentFile>> {
+    Ok(Arc::new(BufferedFile { file: File::open(path)? }))
+}
+
 #[derive(Debug)]
 struct BufferedFile {
     file: File,
@@ -72,6 +80,7 @@ struct BufferedFile {
 
 impl SegmentFile for BufferedFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        step_writing(|| self.file.write_all_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position))?;
         self.file.write_all_at(bytes, position)
     }
 
@@ -118,10 +127,12 @@ impl SegmentFile for BufferedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        step()?;
         self.file.sync_data()
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        step()?;
         self.file.set_len(length)
     }
 
@@ -136,6 +147,7 @@ impl SegmentFile for BufferedFile {
 
 /// Makes the folder's entries durable.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+    step()?;
     File::open(path)?.sync_all()
 }
 
@@ -145,12 +157,109 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(temporary)?;
-    file.write_all_at(content, 0)?;
-    file.sync_data()?;
-    drop(file);
-    std::fs::rename(temporary, path)?;
+    write_new(temporary, content)?;
+    rename(temporary, path)?;
     path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Makes a file with this content, and flushes it.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    step()?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    step_writing(|| file.write_all_at(content.get(..content.len() / 2).unwrap_or_default(), 0))?;
+    file.write_all_at(content, 0)?;
+    step()?;
+    file.sync_data()
+}
+
+/// Makes a file with this content, or replaces what it holds, without a flush.
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    step()?;
+    step_writing(|| std::fs::write(path, content.get(..content.len() / 2).unwrap_or_default()))?;
+    std::fs::write(path, content)
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
+    std::fs::rename(from, to)
+}
+
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    step()?;
+    std::fs::create_dir(path)
+}
+
+/// Unlinks a folder with all that is in it.
+pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
+    step()?;
+    // In two steps for the tests: a folder is not unlinked at once either.
+    let mut entries = std::fs::read_dir(path)?;
+    if let Some(entry) = entries.next().transpose()? {
+        remove_if_exists(&entry.path())?;
+        step()?;
+    }
+    std::fs::remove_dir_all(path)
+}
+
+/// Comes before everything that changes the disk.
+#[cfg(not(test))]
+#[inline(always)]
+fn step() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+fn step_writing(_half: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use crash::{step, step_writing};
+
+/// Lets a thread's process die at its n-th operation on the disk: it fails, and so do all that follow. A write that dies
+/// leaves half of its bytes.
+#[cfg(test)]
+pub(crate) mod crash {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        /// Operations so far, and how many there will be.
+        static LIFE: Cell<(u64, u64)> = const { Cell::new((0, u64::MAX)) };
+    }
+
+    /// Operation `at`, counted from 0, is the first that does not happen.
+    pub(crate) fn arm(at: u64) {
+        LIFE.set((0, at));
+    }
+
+    /// Nobody dies any more; how many operations there were.
+    pub(crate) fn disarm() -> u64 {
+        LIFE.replace((0, u64::MAX)).0
+    }
+
+    fn dead() -> io::Error {
+        io::Error::other("the process is dead")
+    }
+
+    pub(super) fn step() -> io::Result<()> {
+        let (seen, limit) = LIFE.get();
+        if seen >= limit {
+            return Err(dead());
+        }
+        LIFE.set((seen + 1, limit));
+        Ok(())
+    }
+
+    pub(super) fn step_writing(half: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let (seen, limit) = LIFE.get();
+        if seen == limit {
+            LIFE.set((seen, 0));
+            half()?;
+        }
+        step()
+    }
 }
 
 /// Reads a small file, at most `limit` bytes of it; `None` when it is not there. A larger file is an error.
@@ -170,6 +279,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>
 
 /// Unlinks a file; one that is not there is fine.
 pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
+    step()?;
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -14,11 +14,14 @@ pub mod journal;
 pub mod log_dir;
 mod partition_log;
 mod producer_state;
+mod salvage;
 mod scan;
 mod segment;
 mod shared;
 mod txn_index;
+mod txn_sums;
 mod verification;
+pub mod verify;
 
 pub use config::LogConfig;
 pub use error::{AppendError, LogError, ReadError};
@@ -27,7 +30,7 @@ pub use index::{parse_offset_index, parse_time_index};
 pub use partition_log::{
     AbortedTxn, AppendContext, AppendOrigin, Appended, EpochEndOffset, FlushPlan, Offset, OffsetForTimestamp,
     OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport, Replayed, RetentionOutcome,
-    TimestampQuery, parse_quarantine,
+    ScrubJob, ScrubOutcome, TimestampQuery, parse_quarantine,
 };
 pub use producer_state::parse_snapshot;
 pub use shared::LogShared;

@@ -123,6 +123,15 @@ pub fn scan(log_dir: &Path, own_marker: &str) -> Result<DirScan, LogError> {
     Ok(found)
 }
 
+/// Moves a `partition.metadata` that cannot be read out of the way, to be looked at; whose records the folder holds must be
+/// found out otherwise.
+pub fn set_aside_partition_metadata(partition_dir: &Path) -> Result<(), LogError> {
+    let path = partition_dir.join(crate::checkpoint::PARTITION_METADATA_FILE);
+    let aside = partition_dir.join("taccola.damaged-partition.metadata");
+    crate::file::rename(&path, &aside).map_err(|e| LogError::io("rename", &path, e))?;
+    sync_dir(partition_dir).map_err(|e| LogError::io("flush", partition_dir, e))
+}
+
 enum DirName {
     Partition(TopicPartition),
     Delete,
@@ -150,7 +159,7 @@ pub fn remove_deleted_dir(path: &Path) -> Result<(), LogError> {
     if !is_deleted {
         return Err(LogError::BadFile { path: path.to_path_buf(), reason: "not a folder to be deleted".to_owned() });
     }
-    match std::fs::remove_dir_all(path) {
+    match crate::file::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("remove", path, e)),
         _ => Ok(()),
     }

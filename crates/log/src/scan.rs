@@ -140,6 +140,33 @@ pub(crate) fn judge(bytes: &[u8], room: u64, bounds: Bounds) -> Step {
     Step::Batch(header)
 }
 
+/// A base offset stands outside of its batch's checksum. A batch that leaves a gap before it but runs into the next one is
+/// damaged there, and so is one that leaves a gap at the end of a log that was never compacted. Answers why the batch that
+/// was just peeked at is not believed, if so. `after_damage`: nothing before the batch vouches for its base offset.
+pub(crate) fn contradicted_gap(
+    scanner: &mut Scanner<'_>,
+    header: &BatchHeader,
+    expected: i64,
+    after_damage: bool,
+    is_last: bool,
+    may_have_gaps: bool,
+) -> io::Result<Option<String>> {
+    if header.base_offset == expected && !after_damage {
+        return Ok(None);
+    }
+    let here = scanner.position();
+    scanner.advance(header);
+    let behind = scanner.peek(Bounds { offset_min: i64::MIN, offset_end: i64::MAX });
+    scanner.seek(here);
+    let contradicted = match behind? {
+        Step::Batch(behind) => behind.base_offset < header.next_offset(),
+        Step::End => is_last && !after_damage && !may_have_gaps,
+        Step::Bad(_) => false,
+    };
+    let found = header.base_offset;
+    Ok(contradicted.then(|| format!("base offset {found} where {expected} is next, against the batches around")))
+}
+
 /// Where a search for a whole batch behind damage ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Resync {

@@ -66,6 +66,10 @@ pub(crate) struct Segment {
     pub(crate) log_dirty: bool,
     pub(crate) index_dirty: bool,
     pub(crate) txn_dirty: bool,
+    /// The transaction index was written by this process, so that what is known of it from before says nothing.
+    pub(crate) txn_own: bool,
+    /// The transaction index is not what it was; it is made anew at the next chance.
+    pub(crate) txn_suspect: AtomicBool,
     log: Arc<HandleSlot>,
     offset_index_slot: Arc<HandleSlot>,
     time_index_slot: Arc<HandleSlot>,
@@ -110,6 +114,8 @@ impl Segment {
             log_dirty: false,
             index_dirty: false,
             txn_dirty: false,
+            txn_own: false,
+            txn_suspect: AtomicBool::new(false),
             log: Arc::default(),
             offset_index_slot: Arc::default(),
             time_index_slot: Arc::default(),
@@ -189,11 +195,19 @@ impl Segment {
             return Ok(from_start);
         }
         let target = offset.saturating_sub(self.base_offset).clamp(0, i64::from(u32::MAX)) as u32;
-        let file = self.open(shared, dir, Kind::OffsetIndex)?;
-        let (entry, next) = self
-            .offset_index
-            .last_where(&*file, |entry| entry.relative_offset <= target)
-            .map_err(|e| LogError::io("read", self.path(dir, Kind::OffsetIndex), e))?;
+        let found = self.open(shared, dir, Kind::OffsetIndex).and_then(|file| {
+            let found = self.offset_index.last_where(&*file, |entry| entry.relative_offset <= target);
+            found.map_err(|e| LogError::io("read", self.path(dir, Kind::OffsetIndex), e))
+        });
+        let (entry, next) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // The log is the truth: without its index it is only slower to search.
+                tracing::warn!(%error, "an index that cannot be read is not used");
+                self.index_suspect.store(true, Ordering::Relaxed);
+                return Ok(from_start);
+            }
+        };
         let next_position = next.map(|next| u64::from(next.position)).filter(|position| *position < self.size);
         Ok(match entry {
             Some(entry) if u64::from(entry.position) < self.size => Hint {
@@ -212,6 +226,12 @@ impl Segment {
         let last =
             self.offset_index.last(&*file).map_err(|e| LogError::io("read", self.path(dir, Kind::OffsetIndex), e))?;
         Ok(last.map(|entry| (self.base_offset + i64::from(entry.relative_offset), u64::from(entry.position))))
+    }
+
+    /// Whether the last entries of both indexes can be read.
+    pub(crate) fn indexes_are_readable(&self, shared: &LogShared, dir: &Path) -> bool {
+        let time = |file: Arc<dyn SegmentFile>| self.time_index.last(&*file).is_ok();
+        self.last_index_entry(shared, dir).is_ok() && self.open(shared, dir, Kind::TimeIndex).is_ok_and(time)
     }
 
     /// Reads what an append must know of the indexes.
@@ -389,9 +409,10 @@ impl Segment {
         if let Some(max) = self.max_timestamp.get() {
             return Ok(*max);
         }
-        let max = match self.max_from_index(shared, dir, end_offset)? {
-            Some(max) => max,
-            None => self.max_from_headers(shared, dir, end_offset)?,
+        let max = match self.max_from_index(shared, dir, end_offset) {
+            Ok(Some(max)) => max,
+            Err(error) if !error.is_unreadable() => return Err(error),
+            Ok(None) | Err(_) => self.max_from_headers(shared, dir, end_offset)?,
         };
         Ok(*self.max_timestamp.get_or_init(|| max))
     }

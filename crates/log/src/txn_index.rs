@@ -50,10 +50,15 @@ fn decode(bytes: &[u8]) -> Option<AbortedTxn> {
 
 /// Reads a file's entries.
 pub(crate) fn read(file: &dyn SegmentFile) -> io::Result<(Vec<AbortedTxn>, bool)> {
+    Ok(parse(&read_bytes(file)?))
+}
+
+/// Reads a whole file.
+pub(crate) fn read_bytes(file: &dyn SegmentFile) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
     file.read_onto(&mut bytes, 0, length)?;
-    Ok(parse(&bytes))
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The command line. Nouns and verbs are those that users of Kafka's tools, rpk and kcat know.
 
 mod backup;
+mod log;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub(crate) use backup::{
     BackupCipher, BackupCleanArgs, BackupCommand, BackupCreateArgs, BackupDescribeArgs, BackupKdf, BackupListArgs,
     BackupRestoreArgs, BackupRotateArgs, BackupVerifyArgs, KeyArgs, StoreArgs,
 };
+pub(crate) use log::{DumpDecoder, LogCommand, LogDumpArgs, LogRepairArgs, LogVerifyArgs};
 
 /// Where a broker is looked for when nothing says otherwise.
 pub(crate) const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
@@ -24,7 +26,7 @@ pub(crate) const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
 #[derive(Debug, Parser)]
 #[command(name = "taccola", version, propagate_version = true, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 exists already, 5 cannot connect, \
-                        6 timeout, 7 not authorized.")]
+                        6 timeout, 7 not authorized, 8 damaged files.")]
 pub(crate) struct Cli {
     /// Brokers to start from, HOST:PORT, several separated by commas [env: TACCOLA_BROKERS or RPK_BROKERS] [default:
     /// 127.0.0.1:9092]
@@ -77,6 +79,9 @@ pub(crate) enum Command {
     /// Show the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Check, repair and show log directories, without a broker
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Print a completion script for a shell
     Completions {
         #[arg(value_enum)]
@@ -723,6 +728,11 @@ mod tests {
             "features disable --feature a",
             "config show --broker 0 -a",
             "cluster info -b h:1",
+            "log verify",
+            "log verify data -t a -t b -o json -a",
+            "log repair data/t-0 --execute --even-if-unclean",
+            "log dump data/t-0 --from 5 --to 9 -n 3 --decode offsets -o yaml",
+            "log dump data/t-0/00000000000000000000.index",
             "completions bash",
         ] {
             let words = std::iter::once("taccola").chain(line.split_whitespace());
@@ -746,6 +756,9 @@ mod tests {
             "backup rotate-key /b --key-file k",
             "features upgrade",
             "features upgrade --feature a=x",
+            "log repair",
+            "log repair data --even-if-unclean",
+            "log dump",
         ] {
             let words = std::iter::once("taccola").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

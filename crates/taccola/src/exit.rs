@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     CannotConnect = 5,
     Timeout = 6,
     NotAuthorized = 7,
+    /// A check of files found something wrong.
+    Damaged = 8,
 }
 
 impl From<Exit> for ExitCode {

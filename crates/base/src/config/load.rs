@@ -440,6 +440,11 @@ fn read_taccola(v: &mut View<'_>) -> TaccolaConfig {
         },
         journal_bytes: v.u64("taccola.journal.bytes"),
         produce_verify_records: v.bool("taccola.produce.verify.records"),
+        disk_reserve_bytes: v.u64("taccola.disk.reserve.bytes"),
+        disk_reserve_percent: v.u32("taccola.disk.reserve.percent"),
+        crash_loop_limit: v.u32("taccola.crash.loop.limit"),
+        scrub_bytes_per_second: v.u64("taccola.scrub.bytes.per.second"),
+        scrub_interval: v.ms("taccola.scrub.interval.ms"),
         data_dir: v.opt_text("taccola.data.dir").filter(|s| !s.is_empty()).map(PathBuf::from),
         log_format: match v.text("taccola.log.format").as_str() {
             "json" => LogFormat::Json,

@@ -380,6 +380,15 @@ pub struct TaccolaConfig {
     pub journal_bytes: u64,
     /// `taccola.produce.verify.records`: every produced batch is walked.
     pub produce_verify_records: bool,
+    /// `taccola.disk.reserve.bytes` and `.percent`: what producers may not use of a disk is the smaller of both.
+    pub disk_reserve_bytes: u64,
+    pub disk_reserve_percent: u32,
+    /// `taccola.crash.loop.limit`: unclean starts within ten minutes that make the next one read-only; 0: none do.
+    pub crash_loop_limit: u32,
+    /// `taccola.scrub.bytes.per.second`; 0: no scrubbing.
+    pub scrub_bytes_per_second: u64,
+    /// `taccola.scrub.interval.ms`: from one pass to the next.
+    pub scrub_interval: Duration,
     /// `taccola.data.dir`: home of indexes and states that are no part of Kafka's directory.
     pub data_dir: Option<PathBuf>,
     pub log_format: LogFormat,

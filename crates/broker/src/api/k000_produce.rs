@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use taccola_log::{AppendError, LogError};
 use taccola_net::server::{Call, Reply};
 use taccola_wire::batch::validate::{Validated, validate};
 use taccola_wire::error::ErrorCode;
@@ -26,7 +27,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::dispatch;
 use crate::error_map;
-use crate::partition::{Durability, Partition};
+use crate::partition::{AppendRejected, Durability, Partition};
 use crate::runtime::journal::Ticket;
 use crate::transactions::produce::{self as transaction, Begun, Verified};
 
@@ -200,6 +201,9 @@ fn append_partition(
         .get(topic, data.index)
         .ok_or_else(|| Rejected::code(broker.missing_partition_error(topic, data.index)))?;
     let records = data.records.unwrap_or_default();
+    if let Some(reason) = broker.disk_space.refuses(partition.log_dir, records.len()) {
+        return Err(Rejected { message: Some(reason), ..Rejected::code(ErrorCode::KafkaStorageError) });
+    }
     let mut batch = validated(broker, &partition, context.api_version, records)?;
     if acks == ACKS_ALL {
         broker.check_min_isr(&partition).map_err(|error| Rejected::code(error_map::append(&error)))?;
@@ -208,6 +212,11 @@ fn append_partition(
     let now_ms = broker.now_ms();
     let outcome = partition
         .append(&broker.journal, &mut batch.records, origin, durability, now_ms)
+        .inspect_err(|error| {
+            if matches!(error, AppendRejected::Log(AppendError::Storage(LogError::NoSpace { .. }))) {
+                broker.disk_space.met_no_space(partition.log_dir);
+            }
+        })
         .map_err(|error| Rejected { message: Some(error.to_string()), ..Rejected::code(error_map::append(&error)) })?;
     broker.metrics.produced(batch.records.len());
     *ticket = (*ticket).max(outcome.ticket);

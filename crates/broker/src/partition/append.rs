@@ -39,6 +39,8 @@ pub enum AppendRejected {
     NotEnoughReplicas { isr: i32, min: i32 },
     #[error("the journal takes no more: {0}")]
     Journal(String),
+    #[error("the broker is in recovery mode and writes nothing: {0}")]
+    ReadOnly(String),
     #[error(transparent)]
     Log(#[from] AppendError),
 }
@@ -54,6 +56,7 @@ impl Partition {
         durability: Durability,
         now_ms: i64,
     ) -> Result<AppendOutcome, AppendRejected> {
+        journal.check_writable().map_err(AppendRejected::ReadOnly)?;
         let mut state = self.state.lock();
         let leader_epoch = state.leadership.leader_epoch;
         let Some(log) = &mut state.log else { return Err(AppendRejected::NotLeader) };
@@ -90,6 +93,7 @@ impl Partition {
         durability: Durability,
         now_ms: i64,
     ) -> Result<Option<Ticket>, AppendRejected> {
+        journal.check_writable().map_err(AppendRejected::ReadOnly)?;
         let mut state = self.state.lock();
         let Some(log) = &mut state.log else { return Err(AppendRejected::NotLeader) };
         journal.check_healthy().map_err(AppendRejected::Journal)?;

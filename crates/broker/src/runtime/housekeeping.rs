@@ -65,6 +65,9 @@ async fn blocking(broker: &Arc<Broker>, work: fn(&Broker)) {
 }
 
 fn apply_retention(broker: &Broker) {
+    if broker.recovery_mode.is_some() {
+        return;
+    }
     let now_ms = clock::now_ms();
     for partition in broker.partitions.all() {
         let outcome = partition.with_log(|log| {

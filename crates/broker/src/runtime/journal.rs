@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,9 @@ pub struct JournalRuntime {
     checkpointing: Mutex<()>,
     checkpoint_wanted: (Mutex<bool>, Condvar),
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
+    /// Why nothing may be appended, if so.
+    read_only: Mutex<Option<Arc<str>>>,
+    is_read_only: AtomicBool,
 }
 
 impl std::fmt::Debug for JournalRuntime {
@@ -108,7 +112,23 @@ impl JournalRuntime {
             checkpointing: Mutex::new(()),
             checkpoint_wanted: (Mutex::new(false), Condvar::new()),
             on_failure,
+            read_only: Mutex::default(),
+            is_read_only: AtomicBool::new(false),
         }
+    }
+
+    /// From now on no partition takes a batch, or they do again (`None`).
+    pub fn set_read_only(&self, reason: Option<&str>) {
+        *self.read_only.lock() = reason.map(Arc::from);
+        self.is_read_only.store(reason.is_some(), Ordering::Release);
+    }
+
+    /// `Err` with the reason while nothing may be appended.
+    pub fn check_writable(&self) -> Result<(), String> {
+        if !self.is_read_only.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.read_only.lock().as_ref().map_or(Ok(()), |reason| Err(reason.to_string()))
     }
 
     /// `Err` with the reason once the journal has failed.

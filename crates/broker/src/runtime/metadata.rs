@@ -15,6 +15,7 @@ use taccola_base::Uuid;
 use taccola_base::config::ServerConfig;
 use taccola_meta::batch::BatchContent;
 use taccola_meta::batch::{AppendContext, EncodedBatch, decode_batch, decode_batches, encode_batches};
+use taccola_meta::bootstrap::BootstrapMetadata;
 use taccola_meta::quorum::{self, StartState};
 use taccola_meta::quorum_state::{self, QuorumState};
 use taccola_meta::record::MetadataRecord;
@@ -88,11 +89,18 @@ impl MetadataLog {
         let dir = config.metadata_log_dir.join("__cluster_metadata-0");
         let bad = |error: MetaError| StartError::Metadata(error.to_string());
         remove_leftovers(&dir);
-        let mut loader = load_snapshot(&dir)?;
+        let mut loader = load_snapshot(&dir);
         let LoadedLog { last_epoch, bytes, deleted_topics } = load_log(&partition, &mut loader)?;
         let quorum_state = read_bounded(&dir.join(quorum_state::FILE_NAME), quorum_state::FILE_BYTES_MAX)?;
-        let quorum_state =
-            quorum_state.map(|text| QuorumState::parse(&String::from_utf8_lossy(&text))).transpose().map_err(bad)?;
+        let quorum_state = quorum_state.map(|text| QuorumState::parse(&String::from_utf8_lossy(&text))).transpose();
+        let quorum_state = match quorum_state {
+            // A lone voter finds its epoch in its log: what it voted for in a later one was never told to anybody.
+            Err(error) if config.controller.voters.len() <= 1 => {
+                tracing::error!(%error, "a damaged quorum-state is made anew from the metadata log");
+                None
+            }
+            parsed => parsed.map_err(bad)?,
+        };
         let start = StartState {
             node_id: config.node_id,
             directory_id,
@@ -122,7 +130,14 @@ impl MetadataLog {
         let failed = |error: MetadataWriteError| StartError::Metadata(error.to_string());
         let leader_change = quorum::start_of_epoch_batch(&election, log.append_context()).map_err(bad)?;
         log.write(vec![leader_change]).await.map_err(failed)?;
-        let bootstrap = read_bootstrap(&config.metadata_log_dir)?;
+        let bootstrap = match read_bootstrap(&config.metadata_log_dir) {
+            // It is only needed by a log that has none of its records yet.
+            Err(error) if !log.loader.image().features.finalized.is_empty() => {
+                tracing::warn!(%error, "the bootstrap records cannot be read; the metadata log has them");
+                BootstrapMetadata::default()
+            }
+            read => read?,
+        };
         for command in quorum::activation_records(&log.loader, &bootstrap) {
             log.append_records(&command).await.map_err(failed)?;
         }
@@ -182,8 +197,14 @@ impl MetadataLog {
         if let Some(reason) = &self.broken {
             return Err(MetadataWriteError::Broken(reason.clone()));
         }
+        let before = self.next_offset();
         let written = self.append_and_load(&batches).await;
-        if let Err(error) = &written {
+        if let Err(error @ MetadataWriteError::Append(_)) = &written
+            && self.next_offset() == before
+        {
+            // A full disk, say: nothing of it is in the log.
+            tracing::error!(%error, "a metadata write was refused");
+        } else if let Err(error) = &written {
             tracing::error!(%error, "a metadata write failed; no more are accepted until the broker is restarted");
             self.broken = Some(error.to_string());
         }
@@ -305,11 +326,22 @@ fn snapshots(dir: &Path) -> Vec<(SnapshotId, PathBuf)> {
     entries.iter().filter_map(|entry| Some((parse(&entry.file_name())?, entry.path()))).collect()
 }
 
-fn load_snapshot(dir: &Path) -> Result<MetadataLoader, StartError> {
-    let Some((id, path)) = snapshots(dir).into_iter().max() else { return Ok(MetadataLoader::default()) };
-    let bytes = read_bounded(&path, SNAPSHOT_BYTES_MAX)?.unwrap_or_default();
-    let named = |error: MetaError| StartError::Metadata(format!("{}: {error}", path.display()));
-    Snapshot::decode(id, &bytes).and_then(MetadataLoader::from_snapshot).map_err(named)
+/// The newest snapshot that can be read.
+fn load_snapshot(dir: &Path) -> MetadataLoader {
+    let mut newest_first = snapshots(dir);
+    newest_first.sort();
+    for (id, path) in newest_first.into_iter().rev() {
+        let bytes = read_bounded(&path, SNAPSHOT_BYTES_MAX).map(Option::unwrap_or_default);
+        let loader = bytes.map_err(|error| error.to_string()).and_then(|bytes| {
+            Snapshot::decode(id, &bytes).and_then(MetadataLoader::from_snapshot).map_err(|error| error.to_string())
+        });
+        match loader {
+            Ok(loader) => return loader,
+            // The one before and the log behind it may still have it all; if not, the log says so.
+            Err(error) => tracing::error!(path = %path.display(), error, "a metadata snapshot is damaged and not used"),
+        }
+    }
+    MetadataLoader::default()
 }
 
 /// What the log behind the snapshot told besides the image.

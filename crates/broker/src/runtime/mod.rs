@@ -8,3 +8,5 @@ pub mod journal;
 pub mod metadata;
 pub mod producer_ids;
 pub mod replicas;
+pub mod scrubber;
+pub mod storage;

@@ -142,7 +142,7 @@ impl ShareLeader {
         let mut state = self.state.lock();
         state.fetching = false;
         let mut wake = std::mem::take(&mut state.turn_wanted);
-        let now_ms = clock::now_ms();
+        let now_ms = clock::timer_ms();
         let taken = match &mut state.phase {
             Phase::Active(partition) => {
                 let start_offset = partition.start_offset();
@@ -177,7 +177,7 @@ impl ShareLeader {
         batches: &[AcknowledgementBatch],
     ) -> Result<Option<Fate>, ErrorCode> {
         let mut state = self.state.lock();
-        let now_ms = clock::now_ms();
+        let now_ms = clock::timer_ms();
         let partition = match &mut state.phase {
             Phase::Active(partition) => partition,
             // Nothing is delivered yet, so nothing can be acknowledged.
@@ -250,7 +250,7 @@ impl ShareLeader {
         }
         state.timer_at_ms = None;
         let Phase::Active(partition) = &mut state.phase else { return };
-        if let Some(write) = partition.lock_timeouts(clock::now_ms()) {
+        if let Some(write) = partition.lock_timeouts(clock::timer_ms()) {
             self.submit(&mut state, write);
             state.wake();
         }
@@ -278,7 +278,7 @@ impl ShareLeader {
 
     fn written(self: &Arc<Self>, writes: Vec<Written>, result: Result<(), ErrorCode>) {
         let mut state = self.state.lock();
-        let now_ms = clock::now_ms();
+        let now_ms = clock::timer_ms();
         let mut changed = false;
         if let Phase::Active(partition) = &mut state.phase {
             for write in &writes {
@@ -451,7 +451,7 @@ fn together<'a>(writes: impl Iterator<Item = &'a StateWrite>) -> Option<WriteSta
 /// Waits until a lock runs out.
 async fn timer(leader: Weak<ShareLeader>, at_ms: i64) {
     loop {
-        let left_ms = at_ms.saturating_sub(clock::now_ms());
+        let left_ms = at_ms.saturating_sub(clock::timer_ms());
         let Ok(left_ms) = u64::try_from(left_ms) else { break };
         if left_ms == 0 {
             break;

@@ -39,6 +39,7 @@ use crate::runtime::journal::JournalRuntime;
 use crate::runtime::metadata::MetadataLog;
 use crate::runtime::producer_ids::ProducerIds;
 use crate::runtime::replicas::describe;
+use crate::runtime::storage::{self, DiskSpace};
 use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state;
 use crate::topic_config::TopicConfig;
@@ -83,6 +84,10 @@ pub(crate) async fn open(
 ) -> Result<(Arc<Broker>, RecoverySummary), StartError> {
     let now_ms = clock::now_ms();
     let dirs = dirs::open(&config, now_ms)?;
+    let recovery_mode = match dirs.dirs.first() {
+        Some(dir) => storage::note_start(&dir.path, dirs.formatted, config.taccola.crash_loop_limit, now_ms)?,
+        None => None,
+    };
     let shared = LogShared::new(segment_handles_max);
     let base = TopicConfig::new(config.log.clone(), config.log_manager.producer_id_expiration_ms);
     let metadata_config = Arc::new(metadata_log_config(&config));
@@ -161,6 +166,8 @@ pub(crate) async fn open(
         checkpoints_written: Mutex::default(),
         dynamic,
         cleaner: CleanerState::default(),
+        disk_space: DiskSpace::new(dirs.dirs.iter().map(|dir| dir.path.clone()), &config.taccola),
+        recovery_mode,
         producer_ids: ProducerIds::default(),
         settings,
         stop,
@@ -171,15 +178,28 @@ pub(crate) async fn open(
     transactions::serve_actions(&broker);
     {
         let metadata = broker.metadata.lock().await;
+        refuse_foreign_names(&image, broker.node_id, &|id| metadata.was_deleted(id), &logs)?;
         adopt_logs(&broker, image, &|id| metadata.was_deleted(id), logs);
     }
     register(&broker, bound, summary.clean).await?;
+    if let Some(reason) = &broker.recovery_mode {
+        enter_recovery_mode(&broker, reason);
+    }
     for coordinator in &broker.coordinators {
         for partition in broker.partitions.of_topic(coordinator.topic()) {
             coordinator.take_over(partition);
         }
     }
     Ok((broker, summary))
+}
+
+/// From here on nothing is written for anybody.
+fn enter_recovery_mode(broker: &Broker, reason: &str) {
+    broker.journal.set_read_only(Some(reason));
+    let way_out = "stop the broker cleanly (SIGTERM) and start it again, wait ten minutes, or set \
+                   taccola.crash.loop.limit=0";
+    tracing::error!(reason, way_out, "recovery mode: what is there is served, and nothing is written");
+    eprintln!("RECOVERY MODE: {reason}. What is there is served, and nothing is written. To leave it: {way_out}.");
 }
 
 /// A disk that cannot be trusted any more ends the process: what it really holds is found out by starting again.
@@ -226,6 +246,44 @@ fn controller_settings(config: &ServerConfig) -> ControllerSettings {
     }
 }
 
+/// A folder whose `partition.metadata` names another topic of this cluster than its own name does was moved, or swapped with
+/// another; one with the name of a topic and an id that nobody knows has a damaged file, or is of an earlier topic of that
+/// name. Serving it, or an empty log in its place, would be wrong.
+fn refuse_foreign_names(
+    image: &MetadataImage,
+    node_id: i32,
+    was_deleted: &dyn Fn(Uuid) -> bool,
+    logs: &std::collections::HashMap<TopicPartition, recovery::OpenedLog>,
+) -> Result<(), StartError> {
+    for (at, opened) in logs {
+        let Some(id) = opened.topic_id else { continue };
+        let Some(owner) = image.topics.by_id(id) else {
+            let expected = image.topics.by_name(&at.topic).filter(|topic| {
+                topic.partition(at.partition).is_some_and(|registration| registration.has_replica(node_id))
+            });
+            if let Some(topic) = expected
+                && !was_deleted(id)
+                && opened.log.size_bytes() > 0
+            {
+                return Err(StartError::WrongDirectory(format!(
+                    "the partition.metadata of the folder {at} says topic id {id}, and the topic {} has the id {}: put the \
+                     right file back, or remove it if the records are the topic's; or move the folder away",
+                    at.topic, topic.id
+                )));
+            }
+            continue;
+        };
+        if *owner.name != *at.topic {
+            return Err(StartError::WrongDirectory(format!(
+                "the folder {at} holds records of the topic {}: its partition.metadata says so; give the folders the names \
+                 that they had",
+                owner.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Gives the logs that were found to the partitions of the image. What the image does not know goes where deleted partitions
 /// go if the metadata log says that its topic was deleted, as when the broker ended in between; else nobody knows whose
 /// data it is, and it is set aside.
@@ -245,6 +303,9 @@ fn adopt_logs(
                 let leadership = crate::runtime::replicas::leadership(registration);
                 let mut log = opened.log;
                 log.set_config(config.log.clone());
+                if let Err(error) = log.adopt_topic_id(topic.id) {
+                    tracing::error!(partition = %at, error = describe(&error), "partition.metadata");
+                }
                 broker.partitions.insert(Partition::new(log, topic.id, opened.log_dir, leadership, config));
             }
             _ if opened.topic_id.is_some_and(|id| was_deleted(id) && image.topics.by_id(id).is_none()) => {
@@ -362,6 +423,7 @@ fn registered_listeners(config: &ServerConfig, bound: &[(Listener, TcpListener)]
 /// The clean stop's last part: logs flushed and closed, checkpoints and marks written, the journal empty.
 pub(crate) async fn close(broker: &Arc<Broker>) -> Result<(), StartError> {
     let epoch = broker.image().cluster.brokers.get(&broker.node_id).map_or(-1, |registration| registration.epoch);
+    broker.journal.set_read_only(None);
     deregister(broker).await?;
     let broker = broker.clone();
     let closed = tokio::task::spawn_blocking(move || close_blocking(&broker, epoch)).await;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use taccola_base::topic::is_internal;
 use taccola_base::{TopicPartition, Uuid};
-use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalIdentity};
+use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalError, JournalIdentity};
 use taccola_log::log_dir::{self, FoundPartition};
 use taccola_log::{AppendError, LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport, Replayed};
 
@@ -59,7 +59,7 @@ pub(super) fn open_logs(
     let journal_error = |error: journal::JournalError| StartError::Journal(error.to_string());
     let config = JournalConfig::in_log_dir(&first.path).size_bytes(journal_bytes);
     let identity = JournalIdentity { cluster_id: dirs.cluster_id.clone(), node_id, directory_id: first.id };
-    let mut recovery = journal::open(config, identity).map_err(journal_error)?;
+    let mut recovery = open_journal(&first.path, &config, &identity)?;
     if let Some(damage) = recovery.damage() {
         // A single node has nowhere to repair from: the loss is named, and what is whole is served.
         tracing::error!(%damage, "the journal is damaged: these acknowledged frames are lost");
@@ -89,6 +89,39 @@ pub(super) fn open_logs(
     Ok(OpenedLogs { logs, journal, summary })
 }
 
+/// Opens the journal. A damaged one that held nothing, as after a clean stop, is replaced; one that is damaged beyond
+/// reading, or gone, while it held acknowledged records is for people to decide about.
+fn open_journal(
+    dir: &Path,
+    config: &JournalConfig,
+    identity: &JournalIdentity,
+) -> Result<journal::Recovery, StartError> {
+    let held_records = journal::marker_raised(dir);
+    let decide = |what: String| {
+        StartError::Journal(format!(
+            "{what}; it held acknowledged records that the segments may lack. Put it back; or, to go on without them, remove \
+             {} and the folder {} from {}: the log names what recovery then finds missing",
+            journal::JOURNAL_FILE,
+            journal::MARKER_DIR,
+            dir.display()
+        ))
+    };
+    if held_records && !dir.join(journal::JOURNAL_FILE).exists() {
+        return Err(decide("the file is gone".to_owned()));
+    }
+    match journal::open(config.clone(), identity.clone()) {
+        Err(error @ (JournalError::NotAJournal | JournalError::WrongLength { .. })) if held_records => {
+            Err(decide(error.to_string()))
+        }
+        Err(error @ (JournalError::NotAJournal | JournalError::WrongLength { .. })) => {
+            let aside = journal::set_aside(dir).map_err(|error| StartError::Journal(error.to_string()))?;
+            tracing::error!(%error, moved_to = %aside.display(), "a damaged journal that held nothing is replaced");
+            journal::open(config.clone(), identity.clone()).map_err(|error| StartError::Journal(error.to_string()))
+        }
+        opened => opened.map_err(|error| StartError::Journal(error.to_string())),
+    }
+}
+
 #[allow(clippy::too_many_arguments, reason = "one caller; the arguments are its locals")]
 fn open_dir(
     dir: &LogDir,
@@ -116,13 +149,36 @@ fn open_dir(
             recovery_point: recovery_points.get(&found.topic_partition).copied().unwrap_or(0),
             log_start_offset: log_start_offsets.get(&found.topic_partition).copied().unwrap_or(0),
             compacted: cleaned.contains_key(&found.topic_partition) || is_internal(&found.topic_partition.topic),
+            check_all: false,
             clean,
         };
+        let found = identify(found, entries).map_err(failed)?;
         let journaled = found.topic_id.and_then(|id| entries.remove(&(id, found.topic_partition.partition)));
         let opened = open_log(path, found, hints, shared, config_of, journaled.unwrap_or_default(), now_ms, summary)?;
         logs.insert(opened.log.topic_partition().clone(), OpenedLog { log_dir: index, ..opened });
     }
     Ok(())
+}
+
+/// Finds out whose records a folder holds that does not say so itself: the journal knows the topic by name, if it has
+/// something of it; else the metadata will, when the log is adopted.
+fn identify(mut found: FoundPartition, entries: &Entries) -> Result<FoundPartition, LogError> {
+    if let Some(reason) = &found.metadata_error {
+        let partition = found.topic_partition.to_string();
+        tracing::error!(partition, reason, "a damaged partition.metadata is set aside");
+        log_dir::set_aside_partition_metadata(&found.path)?;
+    }
+    if found.topic_id.is_none() {
+        let TopicPartition { topic, partition } = &found.topic_partition;
+        let of_name = entries.iter().filter(|((_, index), batches)| {
+            index == partition && batches.first().is_some_and(|entry| entry.topic == **topic)
+        });
+        let ids: Vec<Uuid> = of_name.map(|((id, _), _)| *id).collect();
+        if let [id] = ids.as_slice() {
+            found.topic_id = Some(*id);
+        }
+    }
+    Ok(found)
 }
 
 #[allow(clippy::too_many_arguments, reason = "one caller; the arguments are its locals")]

@@ -373,3 +373,65 @@ fn a_log_that_changed_meanwhile_keeps_its_segments() {
     let names: Vec<_> = std::fs::read_dir(dir.path().join("t-0")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().ends_with(".cleaned")), "{names:?}");
 }
+
+fn copy_of(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir(copy.path().join("t-0")).unwrap();
+    for entry in std::fs::read_dir(dir.join("t-0")).unwrap().flatten() {
+        std::fs::copy(entry.path(), copy.path().join("t-0").join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+/// The process dies at each operation of a round: writing the cleaned segments, flushing them, the change of names.
+#[test]
+fn a_crash_at_every_operation_of_a_round_changes_no_view() {
+    use crate::file::crash;
+    let template = tempfile::tempdir().unwrap();
+    let mut log = create(template.path());
+    fill(&mut log, 12);
+    let data = put(Some((7, 0)), &[(0, false), (1, false)], 0, &mut 0);
+    append(&mut log, &data, AppendOrigin::Client);
+    let aborted = end_txn_marker(5, 7, 0, &ControlRecord::Abort { coordinator_epoch: 0 }).unwrap();
+    append(&mut log, &aborted, AppendOrigin::Coordinator { transaction_version: 0 });
+    fill(&mut log, 12);
+    let point = log.flush(0).unwrap();
+    let (before, end) = (view(&log), log.log_end_offset());
+    drop(log);
+    let round = |dir: &Path| -> Option<()> {
+        let mut log = open(dir, false, point);
+        log.set_high_watermark(end);
+        log.flush(0).ok()?;
+        let cleanable = log.cleanable(None, 0).ok()??;
+        let job = log.begin_clean(&cleanable).ok()?;
+        job.run(0, LIMITS, &mut Host { log: &mut log, now_ms: 0, stop_after: usize::MAX }).ok()??;
+        log.purge(i64::MAX);
+        Some(())
+    };
+    let check = |dir: &Path, at: u64| {
+        let mut log = open(dir, false, point);
+        log.set_high_watermark(end);
+        assert!(log.quarantined().is_empty(), "operation {at}: {:?}", log.quarantined());
+        assert_eq!((log.log_end_offset(), view(&log)), (end, before.clone()), "operation {at}");
+    };
+    // Opening is counted too, and must not die here: it is somebody else's test.
+    let opening = {
+        let copy = copy_of(template.path());
+        crash::arm(u64::MAX);
+        drop(open(copy.path(), false, point));
+        crash::disarm()
+    };
+    let whole = copy_of(template.path());
+    crash::arm(u64::MAX);
+    assert!(round(whole.path()).is_some(), "the round without a crash");
+    let operations = crash::disarm();
+    check(whole.path(), operations);
+    assert!(operations > opening + 40, "{operations}, {opening} of them to open");
+    for at in opening..operations {
+        let copy = copy_of(template.path());
+        crash::arm(at);
+        let _ = round(copy.path());
+        crash::disarm();
+        check(copy.path(), at);
+    }
+}

@@ -50,6 +50,8 @@ use format::{BLOCK_BYTES, CLUSTER_ID_BYTES_MAX, RING_START, SLOTS, Slot, SlotSta
 
 /// Name of the journal in its log directory. A plain file, which a JVM Kafka ignores.
 pub const JOURNAL_FILE: &str = "taccola.journal";
+/// Where a damaged one that held nothing goes.
+const DAMAGED_FILE: &str = "taccola.journal.damaged";
 /// Size of the file unless configured.
 pub const SIZE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Smallest and largest configurable size of the file, inclusive.
@@ -150,6 +152,37 @@ pub fn open(config: JournalConfig, identity: JournalIdentity) -> Result<Recovery
     }
     let device = open_file(&path, &config)?;
     Recovery::open(device, config, identity)
+}
+
+/// What a journal file that nobody uses holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalSummary {
+    /// The last stop was clean: it holds nothing.
+    pub empty: bool,
+    /// Whole frames that a start would replay.
+    pub frames: usize,
+    pub damage: Option<JournalDamage>,
+}
+
+/// Looks at the journal of a log directory, whoever's it is, without changing it; `None` when there is none.
+pub fn inspect(log_dir: &Path) -> Result<Option<JournalSummary>, JournalError> {
+    let config = JournalConfig::in_log_dir(log_dir);
+    let path = log_dir.join(JOURNAL_FILE);
+    if !path.try_exists().map_err(|source| JournalError::Io { op: "stat", source })? {
+        return Ok(None);
+    }
+    let recovery = Recovery::of_anybody(open_file(&path, &config)?, config)?;
+    let (empty, frames) = (recovery.was_clean(), recovery.frame_count());
+    Ok(Some(JournalSummary { empty, frames, damage: recovery.damage().cloned() }))
+}
+
+/// Moves the file out of the way, to be looked at. Only for one that held nothing.
+pub fn set_aside(log_dir: &Path) -> Result<PathBuf, JournalError> {
+    let io = |source| JournalError::Io { op: "rename", source };
+    let aside = log_dir.join(DAMAGED_FILE);
+    std::fs::rename(log_dir.join(JOURNAL_FILE), &aside).map_err(io)?;
+    device::sync_dir(log_dir).map_err(io)?;
+    Ok(aside)
 }
 
 /// Opens the journal over a device of the caller's, which [`format_device`] has prepared.

@@ -88,6 +88,27 @@ impl Recovery {
     ) -> Result<Recovery, JournalError> {
         let (slot_index, slot) = newest_slot(device.as_ref())?;
         check_owner(&slot, &identity)?;
+        Self::of_slot(device, config, identity, slot_index, slot)
+    }
+
+    /// As [`open`](Self::open), whoever's it is.
+    pub(super) fn of_anybody(device: Box<dyn JournalDevice>, config: JournalConfig) -> Result<Recovery, JournalError> {
+        let (slot_index, slot) = newest_slot(device.as_ref())?;
+        let identity = JournalIdentity {
+            cluster_id: slot.cluster_id.clone(),
+            node_id: slot.node_id,
+            directory_id: slot.directory_id,
+        };
+        Self::of_slot(device, config, identity, slot_index, slot)
+    }
+
+    fn of_slot(
+        device: Box<dyn JournalDevice>,
+        config: JournalConfig,
+        identity: JournalIdentity,
+        slot_index: usize,
+        slot: Slot,
+    ) -> Result<Recovery, JournalError> {
         if slot.file_bytes != device.size_bytes() {
             return Err(JournalError::WrongLength { expected: slot.file_bytes, found: device.size_bytes() });
         }
@@ -179,8 +200,21 @@ fn frame_limit(file_bytes: u64) -> usize {
     usize::try_from((file_bytes - RING_START) / 4).unwrap_or(usize::MAX)
 }
 
+/// Blocks that the disk cannot read are zeros: whatever frame was there is not whole.
 fn read(device: &dyn JournalDevice, position: u64, buf: &mut [u8]) -> Result<(), JournalError> {
-    device.read(position, buf).map_err(|source| JournalError::Read { position, source })
+    match device.read(position, buf) {
+        Err(error) if crate::salvage::is_unreadable(&error) => {}
+        read => return read.map_err(|source| JournalError::Read { position, source }),
+    }
+    tracing::error!(position, bytes = buf.len(), "the disk cannot read some of the journal");
+    for (index, block) in buf.chunks_mut(BLOCK).enumerate() {
+        let at = position + index as u64 * BLOCK_BYTES;
+        match device.read(at, block) {
+            Err(error) if crate::salvage::is_unreadable(&error) => block.fill(0),
+            read => read.map_err(|source| JournalError::Read { position: at, source })?,
+        }
+    }
+    Ok(())
 }
 
 /// The valid slot with the highest generation. One slot may be torn or rotten, not both.

@@ -1,11 +1,14 @@
 //! Appending: judge, assign, roll, write, note. One write per append, nothing flushed.
 
+use std::sync::Arc;
+
 use taccola_wire::batch::{BatchHeader, TimestampType, set_base_offset, set_max_timestamp, set_partition_leader_epoch};
 
 use super::types::{AppendContext, AppendOrigin, Appended, Offset, RecoveryReport};
 use super::{ActiveState, PartitionLog};
 use crate::error::{AppendError, LogError};
 use crate::producer_state::{Marker, Verdict, marker_of};
+use crate::salvage::Salvaged;
 use crate::segment::{Kind, Segment};
 
 impl PartitionLog {
@@ -35,8 +38,10 @@ impl PartitionLog {
         }
         let mut log_append_time_ms = -1;
         if self.config.log_append_time && context.origin != AppendOrigin::Replay {
-            log_append_time_ms = context.now_ms;
-            set_max_timestamp(batch, TimestampType::LogAppendTime, context.now_ms)?;
+            // A clock that is set back does not take the log's time back with it.
+            self.last_append_time_ms = self.last_append_time_ms.max(context.now_ms);
+            log_append_time_ms = self.last_append_time_ms;
+            set_max_timestamp(batch, TimestampType::LogAppendTime, log_append_time_ms)?;
             header = BatchHeader::parse(batch)?;
         }
         set_base_offset(batch, self.log_end_offset);
@@ -180,6 +185,7 @@ impl PartitionLog {
         let index = self.segment_index(txn.last_offset);
         let Some(segment) = self.segments.get_mut(index) else { return Ok(()) };
         segment.txn_dirty = true;
+        segment.txn_own = true;
         self.dir_dirty = true;
         let path = segment.path(&self.dir, Kind::TxnIndex);
         let file = segment.open(&self.shared, &self.dir, Kind::TxnIndex)?;
@@ -224,6 +230,10 @@ impl PartitionLog {
         if self.config.preallocate {
             let file = segment.open(&self.shared, &self.dir, Kind::Log)?;
             active.preallocated = file.preallocate(u64::from(self.config.segment_bytes)).is_ok();
+        }
+        if let Some(sealed) = self.segments.last_mut() {
+            // What is read from here on may come from the disk again: readers check it.
+            sealed.unchecked_below = sealed.size;
         }
         self.segments.push(segment);
         self.active = Some(Box::new(active));
@@ -282,12 +292,16 @@ impl PartitionLog {
         let end = self.log_end_offset;
         let mut active = Box::new(ActiveState::new(now_ms, self.jitter_for(self.active_segment().base_offset)));
         let Some(segment) = self.segments.last_mut() else { return Ok(None) };
-        segment.load_for_append(&self.shared, &self.dir)?;
+        match segment.load_for_append(&self.shared, &self.dir) {
+            Err(error) if error.is_unreadable() => return Ok(None),
+            loaded => loaded?,
+        }
         if segment.size == 0 {
             segment.set_max_timestamp(crate::segment::MaxTimestamp::NONE);
             return Ok((segment.base_offset == end).then_some(active));
         }
         let log = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        let log = Arc::new(Salvaged::new(log));
         let io_error = |e| LogError::io("read", segment.path(&self.dir, Kind::Log), e);
         let first = segment.walk(&*log, 0, end, |_, _| true).map_err(io_error)?;
         let Some((first, _)) = first else { return Ok(None) };
@@ -300,18 +314,23 @@ impl PartitionLog {
         let start = position;
         let mut next = segment.base_offset;
         let mut index_is_right = indexed.is_none();
+        let mut append_time_ms = -1;
         segment
             .walk(&*log, start, end, |header, at| {
                 index_is_right |= at == start && indexed == Some(header.last_offset());
                 active.note_batch(header.base_offset, at);
+                if header.timestamp_type() == TimestampType::LogAppendTime {
+                    append_time_ms = append_time_ms.max(header.max_timestamp);
+                }
                 position = at + header.size_bytes() as u64;
                 next = header.next_offset();
                 false
             })
             .map_err(io_error)?;
-        if position != segment.size || next != end || !index_is_right {
+        if position != segment.size || next != end || !index_is_right || log.met_unreadable() {
             return Ok(None);
         }
+        self.last_append_time_ms = self.last_append_time_ms.max(append_time_ms);
         active.bytes_since_index = segment.size - start;
         segment.max_timestamp(&self.shared, &self.dir, end)?;
         Ok(Some(active))

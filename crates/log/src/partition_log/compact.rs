@@ -140,7 +140,7 @@ impl PartitionLog {
 
     fn swap_in(&mut self, cleaned: &CleanedSegment, at: usize, now_ms: i64) -> Result<(), LogError> {
         let rename = |from: &std::path::Path, to: &std::path::Path| {
-            std::fs::rename(from, to).map_err(|e| LogError::io("rename", from, e))
+            crate::file::rename(from, to).map_err(|e| LogError::io("rename", from, e))
         };
         let path = |kind: Kind| crate::segment::segment_path(&self.dir, cleaned.base_offset, kind.suffix());
         for kind in &cleaned.kinds {
@@ -150,7 +150,9 @@ impl PartitionLog {
         let targets: Vec<_> = cleaned.kinds.iter().map(|kind| path(*kind)).collect();
         let due_ms = now_ms.saturating_add(self.config.file_delete_delay_ms);
         let old: Vec<Segment> = self.segments.drain(at..at + cleaned.replaces.len()).collect();
-        self.segments.insert(at, Segment::existing(cleaned.base_offset, cleaned.size));
+        let mut segment = Segment::existing(cleaned.base_offset, cleaned.size);
+        (segment.txn_own, segment.txn_dirty) = (true, true);
+        self.segments.insert(at, segment);
         for segment in old {
             segment.close_handles(&self.shared);
             for kind in Kind::ALL {

@@ -62,7 +62,13 @@ impl PartitionLog {
             return Ok(None);
         }
         let files = self.dirty_files().map_err(|e| self.go_offline(e))?;
-        self.write_epochs_if_dirty().map_err(|e| self.go_offline(e))?;
+        match self.write_epochs_if_dirty() {
+            // It repeats what the batches say, and stays dirty.
+            Err(error @ LogError::NoSpace { .. }) => {
+                tracing::warn!(log = %self.topic_partition, %error, "leader epochs not written");
+            }
+            written => written.map_err(|e| self.go_offline(e))?,
+        }
         let dir = std::mem::take(&mut self.dir_dirty).then(|| self.dir.clone());
         self.flush_running = true;
         self.flush_limit = i64::MAX;
@@ -87,16 +93,35 @@ impl PartitionLog {
     /// the active segment's can be found again from the log.
     fn dirty_files(&mut self) -> Result<Vec<Arc<dyn SegmentFile>>, LogError> {
         let mut files = Vec::new();
+        let mut indexed = Vec::new();
         let last = self.segments.len().saturating_sub(1);
         for (i, segment) in self.segments.iter_mut().enumerate() {
             if std::mem::take(&mut segment.log_dirty) {
                 files.push(segment.open(&self.shared, &self.dir, Kind::Log)?);
             }
             if std::mem::take(&mut segment.txn_dirty) {
-                files.push(segment.open(&self.shared, &self.dir, Kind::TxnIndex)?);
+                let path = segment.path(&self.dir, Kind::TxnIndex);
+                let bytes = match self.shared.open_once(&path, false) {
+                    Ok(file) => {
+                        let bytes = crate::txn_index::read_bytes(&*file).map_err(|e| LogError::io("read", &path, e))?;
+                        files.push(file);
+                        bytes
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+                    Err(e) => return Err(LogError::io("open", path, e)),
+                };
+                indexed.push((segment.base_offset, bytes));
             }
             if i < last && std::mem::take(&mut segment.index_dirty) {
-                segment.write_indexes(&self.shared, &self.dir)?;
+                match segment.write_indexes(&self.shared, &self.dir) {
+                    Err(error @ LogError::NoSpace { .. }) => {
+                        // Their entries stay in memory, and can be found again from the log.
+                        tracing::warn!(log = %self.topic_partition, %error, "index not written");
+                        segment.index_dirty = true;
+                        continue;
+                    }
+                    written => written?,
+                }
                 files.push(segment.open(&self.shared, &self.dir, Kind::OffsetIndex)?);
                 files.push(segment.open(&self.shared, &self.dir, Kind::TimeIndex)?);
             }
@@ -108,7 +133,30 @@ impl PartitionLog {
                 files.push(file);
             }
         }
+        self.note_txn_indexes(&indexed)?;
         Ok(files)
+    }
+
+    /// Writes down what transaction indexes hold now, if that changed.
+    fn note_txn_indexes(&mut self, indexed: &[(Offset, Vec<u8>)]) -> Result<(), LogError> {
+        if indexed.is_empty() {
+            return Ok(());
+        }
+        let mut sums = self.txn_sums().clone();
+        indexed.iter().for_each(|(base, bytes)| sums.note(*base, bytes));
+        sums.keep(|base| self.segments.binary_search_by_key(&base, |segment| segment.base_offset).is_ok());
+        if sums == *self.txn_sums() {
+            return Ok(());
+        }
+        match sums.write(&self.dir) {
+            Err(error @ LogError::NoSpace { .. }) => {
+                tracing::warn!(log = %self.topic_partition, %error, "not written");
+                return Ok(());
+            }
+            written => written?,
+        }
+        self.txn_sums = std::sync::OnceLock::from(Box::new(sums));
+        Ok(())
     }
 
     pub(super) fn write_epochs_if_dirty(&mut self) -> Result<(), LogError> {
@@ -129,7 +177,7 @@ impl PartitionLog {
         }
         let bytes = self.producer_state().encode_snapshot();
         let path = segment_path(&self.dir, offset, "snapshot");
-        match std::fs::write(&path, bytes) {
+        match crate::file::write_file(&path, &bytes) {
             Ok(()) => {
                 self.snapshots.push(offset);
                 self.unsynced_snapshots.push(offset);
@@ -137,7 +185,7 @@ impl PartitionLog {
             }
             Err(error) => {
                 tracing::warn!(log = %self.topic_partition, %error, path = %path.display(), "snapshot not written");
-                let _ = std::fs::remove_file(&path);
+                let _ = crate::file::remove_if_exists(&path);
             }
         }
     }
@@ -195,7 +243,7 @@ impl PartitionLog {
         for segment in &self.segments {
             segment.close_handles(&self.shared);
         }
-        std::fs::rename(&self.dir, &target).map_err(|e| LogError::io("rename", &self.dir, e))?;
+        crate::file::rename(&self.dir, &target).map_err(|e| LogError::io("rename", &self.dir, e))?;
         if let Some(parent) = self.dir.parent() {
             self.shared.sync_dir(parent).map_err(|e| LogError::io("flush", parent, e))?;
         }

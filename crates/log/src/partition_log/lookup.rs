@@ -127,18 +127,50 @@ impl PartitionLog {
     fn txns_of(&self, index: usize, segment: &Segment) -> Result<Vec<AbortedTxn>, LogError> {
         let path = segment.path(&self.dir, Kind::TxnIndex);
         let io_error = |e| LogError::io("read", &path, e);
-        let file = match self.shared.open_once(&path, false) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        let bytes = match self.shared.open_once(&path, false) {
+            Ok(file) => match crate::txn_index::read_bytes(&*file) {
+                Err(e) if crate::salvage::is_unreadable(&e) => None,
+                read => Some(read.map_err(io_error)?),
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(Vec::new()),
             Err(e) => return Err(io_error(e)),
         };
-        let (txns, sane) = crate::txn_index::read(&*file).map_err(io_error)?;
         let range = segment.base_offset..self.segment_end(index);
-        if sane && txns.iter().all(|txn| range.contains(&txn.last_offset)) {
-            return Ok(txns);
+        if let Some(bytes) = bytes.filter(|bytes| {
+            // Of most segments nothing is known and nothing is there.
+            segment.txn_own || self.txn_sums().agree(segment.base_offset, bytes)
+        }) {
+            let (txns, sane) = crate::txn_index::parse(&bytes);
+            if sane && txns.iter().all(|txn| range.contains(&txn.last_offset)) {
+                return Ok(txns);
+            }
         }
-        tracing::warn!(path = %path.display(), "transaction index is damaged; reading the log instead");
+        if !segment.txn_suspect.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            tracing::warn!(path = %path.display(), "transaction index is damaged; reading the log instead");
+        }
         self.replay_aborted(segment.base_offset, range.end)
+    }
+
+    /// Makes a transaction index anew that readers found wrong.
+    pub(super) fn rebuild_suspect_txn_indexes(&mut self) -> Result<(), LogError> {
+        for index in 0..self.segments.len() {
+            let end = self.segment_end(index);
+            let Some(segment) = self.segments.get(index) else { break };
+            if !segment.txn_suspect.load(std::sync::atomic::Ordering::Relaxed) {
+                continue;
+            }
+            let txns = self.replay_aborted(segment.base_offset, end)?;
+            let path = segment.path(&self.dir, Kind::TxnIndex);
+            let bytes: Vec<u8> = txns.iter().flat_map(crate::txn_index::encode).collect();
+            crate::file::write_atomically(&path, &bytes).map_err(|e| LogError::io("write", &path, e))?;
+            tracing::warn!(path = %path.display(), entries = txns.len(), "transaction index made anew");
+            if let Some(segment) = self.segments.get_mut(index) {
+                segment.txn_suspect.store(false, std::sync::atomic::Ordering::Relaxed);
+                (segment.txn_own, segment.txn_dirty) = (true, true);
+                self.dir_dirty = true;
+            }
+        }
+        Ok(())
     }
 
     /// The aborted transactions with a marker in `from..to`, out of the batches themselves.

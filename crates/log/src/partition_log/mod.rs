@@ -18,6 +18,7 @@ mod lookup;
 mod open;
 mod read;
 mod recover;
+mod scrub;
 mod shrink;
 #[cfg(test)]
 mod tests;
@@ -34,11 +35,14 @@ use crate::error::{AppendError, LogError};
 use crate::producer_state::ProducerState;
 use crate::segment::Segment;
 use crate::shared::LogShared;
+use crate::txn_sums::TxnSums;
 use crate::verification::{VerificationGuard, Verifications};
 
 pub use flush::FlushPlan;
+pub(crate) use open::Listing;
 pub use open::parse_quarantine;
 pub use read::ReadSlice;
+pub use scrub::{ScrubJob, ScrubOutcome};
 pub use types::*;
 
 /// Recent batches of the active segment whose position is kept in memory, for readers at the tail.
@@ -130,6 +134,10 @@ pub struct PartitionLog {
     /// Upper end of what the last retention check found old enough; see `apply_retention`.
     expired_before: i64,
     late_reports: Vec<RecoveryReport>,
+    /// What the transaction indexes held when they were flushed; nothing for most logs.
+    txn_sums: OnceLock<Box<TxnSums>>,
+    /// The latest time that was given to a batch under LogAppendTime, as far as the active segment tells; -1: none.
+    last_append_time_ms: i64,
     /// Base offset of the first segment in which a damaged range was written anew.
     repaired_from: Option<i64>,
 }
@@ -141,6 +149,15 @@ impl PartitionLog {
 
     pub fn topic_id(&self) -> Option<Uuid> {
         self.topic_id
+    }
+
+    /// Gives a folder without a `partition.metadata` that of its topic. One that has it keeps it.
+    pub fn adopt_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
+        if self.topic_id.is_none() {
+            crate::checkpoint::write_partition_metadata(&self.dir, topic_id)?;
+            self.topic_id = Some(topic_id);
+        }
+        Ok(())
     }
 
     pub fn config(&self) -> &Arc<LogConfig> {
@@ -303,6 +320,10 @@ impl PartitionLog {
 
     fn epochs(&self) -> &EpochCache {
         self.epochs.get_or_init(|| Box::new(self.load_epochs()))
+    }
+
+    fn txn_sums(&self) -> &TxnSums {
+        self.txn_sums.get_or_init(|| Box::new(TxnSums::read(&self.dir)))
     }
 
     fn epochs_mut(&mut self) -> &mut EpochCache {

@@ -33,22 +33,22 @@ const QUARANTINE_RANGES_MAX: usize = 1024;
 
 /// What a partition's folder holds.
 #[derive(Debug, Default)]
-struct Listing {
+pub(crate) struct Listing {
     /// Base offset → size of the `.log`.
-    logs: BTreeMap<i64, u64>,
+    pub(crate) logs: BTreeMap<i64, u64>,
     /// Offsets of `.snapshot` files.
-    snapshots: Vec<i64>,
+    pub(crate) snapshots: Vec<i64>,
     /// Base offsets of files that belong to a `.log`.
-    indexes: Vec<(i64, Kind)>,
+    pub(crate) indexes: Vec<(i64, Kind)>,
     /// `.deleted`, `.cleaned` and `.tmp` files.
-    leftovers: Vec<PathBuf>,
+    pub(crate) leftovers: Vec<PathBuf>,
     /// `.swap` files: the name they get, and whether that is a `.log`.
-    swaps: Vec<(PathBuf, PathBuf, bool)>,
-    has_epochs: bool,
+    pub(crate) swaps: Vec<(PathBuf, PathBuf, bool)>,
+    pub(crate) has_epochs: bool,
 }
 
 impl Listing {
-    fn read(dir: &Path) -> Result<Self, LogError> {
+    pub(crate) fn read(dir: &Path) -> Result<Self, LogError> {
         let io_error = |e| LogError::io("list", dir, e);
         let mut listing = Self::default();
         for entry in std::fs::read_dir(dir).map_err(io_error)? {
@@ -95,7 +95,7 @@ impl PartitionLog {
         shared: Arc<LogShared>,
     ) -> Result<Self, LogError> {
         let dir = log_dir.join(topic_partition.to_string());
-        std::fs::create_dir(&dir).map_err(|e| LogError::io("create", &dir, e))?;
+        crate::file::create_dir(&dir).map_err(|e| LogError::io("create", &dir, e))?;
         if let Some(topic_id) = topic_id {
             write_partition_metadata(&dir, topic_id)?;
         }
@@ -149,6 +149,8 @@ impl PartitionLog {
             removals: Vec::new(),
             expired_before: -1,
             late_reports: Vec::new(),
+            txn_sums: OnceLock::new(),
+            last_append_time_ms: -1,
             repaired_from: None,
         }
     }
@@ -190,11 +192,18 @@ impl PartitionLog {
         log.compacted = hints.compacted;
         log.snapshots = listing.snapshots;
         log.load_quarantine(&mut report);
-        let is_clean = hints.clean && log.believe_clean_stop(&hints)?;
-        if !is_clean {
+        let is_clean = hints.clean
+            && match log.believe_clean_stop(&hints) {
+                Err(error) if error.is_unreadable() => false,
+                believed => believed?,
+            };
+        if hints.check_all {
+            log.recover_all(hints.recovery_point, now_ms, &mut report)?;
+        } else if !is_clean {
             log.recover(hints.recovery_point, hints.recovery_point, now_ms, &mut report)?;
         }
         log.settle_offsets(&hints, is_clean, &mut report);
+        log.tell_missing_beginning(&hints);
         if !listing.has_epochs && log.size_bytes() > 0 {
             report.notes.push("the leader epoch checkpoint is missing; made anew from the batches".to_owned());
         }
@@ -246,6 +255,21 @@ impl PartitionLog {
                 Step::End => return Ok(entry.is_none().then_some(bounds.offset_min)),
                 Step::Bad(_) => return Ok(None),
             }
+        }
+    }
+
+    /// Retention notes in the leader epochs where the log begins. If they begin earlier than the first segment, either a crash
+    /// came in between, or segments are gone that should be there.
+    fn tell_missing_beginning(&self, hints: &OpenHints) {
+        let first = self.segments.first().map_or(0, |segment| segment.base_offset);
+        if first <= hints.log_start_offset {
+            return;
+        }
+        let epochs = read_epochs(&self.dir.join(LEADER_EPOCH_CHECKPOINT)).ok().flatten();
+        let began = epochs.and_then(|(entries, _)| entries.first().map(|(_, start)| *start));
+        if let Some(began) = began.filter(|began| *began < first) {
+            let log = &self.topic_partition;
+            tracing::warn!(%log, from = began, to = first, "the log's first segments are gone: unfinished retention, or loss");
         }
     }
 
@@ -416,7 +440,7 @@ fn finish_interrupted_work(
         if *is_log {
             remove_replaced(dir, shared, listing, swap, base_of(target))?;
         }
-        std::fs::rename(swap, target).map_err(|e| LogError::io("rename", swap, e))?;
+        crate::file::rename(swap, target).map_err(|e| LogError::io("rename", swap, e))?;
         report.notes.push(format!("completed the replacement of {}", target.display()));
     }
     shared.sync_dir(dir).map_err(|e| LogError::io("flush", dir, e))

@@ -15,6 +15,7 @@ use super::PartitionLog;
 use super::types::Offset;
 use crate::error::{LogError, ReadError};
 use crate::file::SegmentFile;
+use crate::salvage::{Salvaged, is_unreadable};
 use crate::scan::{Bounds, Resync, Scanner, Step, judge, resync};
 use crate::segment::{Hint, Kind, Segment};
 
@@ -32,6 +33,22 @@ struct Run {
     index_suspect: Arc<AtomicBool>,
     /// No batch may be missing between the run's last one and `end_offset`.
     gapless_end: bool,
+}
+
+impl Run {
+    /// The same bytes with zeros for what the disk cannot read, all of them to be checked.
+    fn salvaged(&self) -> Self {
+        Self {
+            file: Arc::new(Salvaged::new(Arc::clone(&self.file))),
+            hint: self.hint,
+            end_position: self.end_position,
+            unchecked_below: u64::MAX,
+            base_offset: self.base_offset,
+            end_offset: self.end_offset,
+            index_suspect: Arc::clone(&self.index_suspect),
+            gapless_end: self.gapless_end,
+        }
+    }
 }
 
 /// A planned read. Holds the files open, so that it can run outside the log's critical section and survives a deletion of
@@ -131,7 +148,18 @@ impl ReadSlice {
     /// Whole batches, the first holding the asked offset (or, where that was compacted away, the next one); empty at
     /// the log's end and when the first batch is larger than `max_bytes` and `min_one_batch` was not asked for.
     pub fn read(&self) -> Result<Bytes, ReadError> {
-        for run in self.first.iter().chain(&self.second) {
+        match self.read_runs(self.first.iter().chain(&self.second)) {
+            Err(ReadError::Storage(LogError::Io { source, .. })) if is_unreadable(&source) => {
+                // What the disk cannot read is damaged; what stands around it is served.
+                let around: Vec<Run> = self.first.iter().chain(&self.second).map(Run::salvaged).collect();
+                self.read_runs(around.iter())
+            }
+            other => other,
+        }
+    }
+
+    fn read_runs<'a>(&self, runs: impl Iterator<Item = &'a Run>) -> Result<Bytes, ReadError> {
+        for run in runs {
             let mut found = self.find(run)?;
             while let Some(batch) = found {
                 match self.take(run, batch)? {

@@ -3,7 +3,7 @@
 //! named. Answers to Kafka's `LogSegment.recover` and `LogLoader.recoverLog`, except that Kafka cuts off at the first bad
 //! batch and loses what is good behind it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use taccola_wire::batch::BatchHeader;
 
@@ -12,7 +12,8 @@ use super::types::{Offset, QuarantinedRange, RecoveryReport, Replayed};
 use crate::error::{AppendError, LogError};
 use crate::file::{SegmentFile, remove_if_exists};
 use crate::producer_state::marker_of;
-use crate::scan::{Bounds, Resync, Scanner, Step, resync};
+use crate::salvage::Salvaged;
+use crate::scan::{Bounds, Resync, Scanner, Step, contradicted_gap, resync};
 use crate::segment::{Kind, MaxTimestamp, Segment, segment_path};
 
 /// Where the scan of one segment begins.
@@ -32,6 +33,8 @@ struct Scan<'r> {
     bytes_since_index: u64,
     /// Nothing before the batch that comes next vouches for its base offset.
     after_damage: bool,
+    /// The disk could not read something of the segment: nothing is cut off, it may come back.
+    unreadable: bool,
     report: &'r mut RecoveryReport,
 }
 
@@ -73,6 +76,29 @@ impl PartitionLog {
         }
         self.log_end_offset = end;
         self.finish_recovery(end, now_ms, quarantined_before, report)
+    }
+
+    /// Reads the whole log and makes all that is derived from it anew.
+    pub(super) fn recover_all(
+        &mut self,
+        synced_to: Offset,
+        now_ms: i64,
+        report: &mut RecoveryReport,
+    ) -> Result<(), LogError> {
+        self.remove_snapshots(|_| true)?;
+        let path = self.dir.join(crate::checkpoint::LEADER_EPOCH_CHECKPOINT);
+        remove_if_exists(&path).map_err(|e| LogError::io("remove", &path, e))?;
+        for kind in [Kind::OffsetIndex, Kind::TimeIndex, Kind::TxnIndex] {
+            for segment in &self.segments {
+                let path = segment.path(&self.dir, kind);
+                remove_if_exists(&path).map_err(|e| LogError::io("remove", &path, e))?;
+            }
+        }
+        let first = self.segments.first().map_or(0, |segment| segment.base_offset);
+        self.recover(first, synced_to, now_ms, report)?;
+        self.epochs_mut().set_dirty();
+        self.write_snapshot(self.log_end_offset);
+        Ok(())
     }
 
     /// Recovers the active segment alone, from its beginning; its end was believed and turned out to be wrong.
@@ -166,18 +192,23 @@ impl PartitionLog {
     fn scan_start(&self, index: usize, segment: &Segment, from: Offset) -> Result<ScanStart, LogError> {
         let beginning = ScanStart { position: 0, offset: segment.base_offset };
         let txns_are_sane = match self.shared.open_once(&segment.path(&self.dir, Kind::TxnIndex), false) {
-            Ok(file) => crate::txn_index::read(&*file).is_ok_and(|(_, sane)| sane),
-            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+            Ok(file) => crate::txn_index::read_bytes(&*file).is_ok_and(|bytes| {
+                self.txn_sums().agree(segment.base_offset, &bytes) && crate::txn_index::parse(&bytes).1
+            }),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound && self.txn_sums().agree(segment.base_offset, &[]),
         };
         let quarantined = self.quarantined.iter().any(|range| range.segment_base_offset == segment.base_offset);
         if from <= segment.base_offset || segment.size == 0 || !txns_are_sane || quarantined {
             return Ok(beginning);
         }
+        if !segment.indexes_are_readable(&self.shared, &self.dir) {
+            return Ok(beginning);
+        }
         let hint = segment.locate(&self.shared, &self.dir, from - 1)?;
         let Some(last_offset) = hint.last_offset else { return Ok(beginning) };
-        let log = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        let log = Salvaged::new(segment.open(&self.shared, &self.dir, Kind::Log)?);
         let bounds = Bounds { offset_min: segment.base_offset, offset_end: self.segment_end(index) };
-        let step = Scanner::new(&*log, hint.position, segment.size).peek_checked(bounds);
+        let step = Scanner::new(&log, hint.position, segment.size).peek_checked(bounds);
         match step.map_err(|e| LogError::io("read", segment.path(&self.dir, Kind::Log), e))? {
             Step::Batch(header) if header.last_offset() == last_offset => {
                 Ok(ScanStart { position: hint.position, offset: header.base_offset })
@@ -200,7 +231,7 @@ impl PartitionLog {
         let limit = next_base.unwrap_or_else(|| segment.offset_limit());
         let path = segment.path(&self.dir, Kind::Log);
         let io_error = |e| LogError::io("read", &path, e);
-        let file = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        let file = Arc::new(Salvaged::new(segment.open(&self.shared, &self.dir, Kind::Log)?));
         segment.size = file.len().map_err(io_error)?;
         segment.unchecked_below = start.position;
         segment.forget_max_timestamp();
@@ -216,11 +247,17 @@ impl PartitionLog {
         let end = self.segments.get(index).map_or(0, |segment| segment.size);
         let mut scanner = Scanner::new(&*file, start.position, end);
         let mut bounds = Bounds { offset_min: start.offset, offset_end: limit };
-        let mut scan = Scan { synced_to, is_last, limit, bytes_since_index: 0, after_damage: false, report };
+        let mut scan =
+            Scan { synced_to, is_last, limit, bytes_since_index: 0, after_damage: false, unreadable: false, report };
         loop {
             let step = scanner.peek_checked(bounds).map_err(io_error)?;
             let step = match step {
-                Step::Batch(header) => self.judge_gap(&mut scanner, header, bounds, &mut scan).map_err(io_error)?,
+                Step::Batch(header) => {
+                    let vouched = std::mem::take(&mut scan.after_damage);
+                    let (expected, gaps) = (bounds.offset_min, self.may_have_gaps());
+                    let why = contradicted_gap(&mut scanner, &header, expected, vouched, scan.is_last, gaps);
+                    why.map_err(io_error)?.map_or(Step::Batch(header), Step::Bad)
+                }
                 other => other,
             };
             match step {
@@ -233,7 +270,11 @@ impl PartitionLog {
                     self.note_missing(index, &mut bounds, scanner.position(), &mut scan);
                     break;
                 }
-                Step::Bad(reason) => {
+                Step::Bad(mut reason) => {
+                    scan.unreadable = file.met_unreadable();
+                    if scan.unreadable {
+                        reason = format!("{}: {reason}", crate::verify::UNREADABLE);
+                    }
                     let go_on =
                         self.handle_damage(index, &*file, scanner.position(), end, &mut bounds, reason, &mut scan)?;
                     match go_on {
@@ -245,41 +286,16 @@ impl PartitionLog {
         }
         scan.report.bytes_scanned += scanner.position().saturating_sub(start.position);
         if let Some(segment) = self.segments.get_mut(index) {
+            if !is_last {
+                // What is read from here on may come from the disk again: readers check it.
+                segment.unchecked_below = segment.size;
+            }
             segment.push_time_entry();
             segment.write_indexes(&self.shared, &self.dir)?;
             segment.log_dirty = true;
             segment.index_dirty = true;
         }
         Ok(bounds.offset_min)
-    }
-
-    /// A base offset stands outside of its batch's checksum. A batch that leaves a gap before it but runs into the next
-    /// one is damaged there, and so is one that leaves a gap at the end of a log that was never compacted.
-    fn judge_gap(
-        &self,
-        scanner: &mut Scanner<'_>,
-        header: BatchHeader,
-        bounds: Bounds,
-        scan: &mut Scan<'_>,
-    ) -> std::io::Result<Step> {
-        let after_damage = std::mem::take(&mut scan.after_damage);
-        if header.base_offset == bounds.offset_min && !after_damage {
-            return Ok(Step::Batch(header));
-        }
-        let here = scanner.position();
-        scanner.advance(&header);
-        let behind = scanner.peek(Bounds { offset_min: i64::MIN, offset_end: i64::MAX });
-        scanner.seek(here);
-        let contradicted = match behind? {
-            Step::Batch(behind) => behind.base_offset < header.next_offset(),
-            Step::End => scan.is_last && !after_damage && !self.may_have_gaps(),
-            Step::Bad(_) => false,
-        };
-        if !contradicted {
-            return Ok(Step::Batch(header));
-        }
-        let (found, expected) = (header.base_offset, bounds.offset_min);
-        Ok(Step::Bad(format!("base offset {found} where {expected} is next, against the batches around")))
     }
 
     fn note_scanned(
@@ -362,7 +378,7 @@ impl PartitionLog {
         let anything = Bounds { offset_min: i64::MIN, offset_end: i64::MAX };
         let whole = Scanner::new(file, position, end).peek_checked(anything).map_err(io_error)?;
         let nothing_valid = behind == Resync::Nothing && !matches!(whole, Step::Batch(_));
-        if scan.is_last && expected >= scan.synced_to && nothing_valid {
+        if scan.is_last && expected >= scan.synced_to && nothing_valid && !scan.unreadable {
             file.set_len(position).map_err(|e| LogError::io("truncate", &path, e))?;
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.size = position;
@@ -402,6 +418,8 @@ impl PartitionLog {
     /// Keeps the aborted transactions whose marker lies before `offset`.
     pub(super) fn truncate_txn_index(&mut self, index: usize, offset: Offset) -> Result<(), LogError> {
         let Some(segment) = self.segments.get_mut(index) else { return Ok(()) };
+        segment.txn_dirty = true;
+        segment.txn_own = true;
         let path = segment.path(&self.dir, Kind::TxnIndex);
         let io_error = |e| LogError::io("truncate", &path, e);
         let file = match self.shared.open_once(&path, false) {
@@ -414,7 +432,6 @@ impl PartitionLog {
         if keep == 0 {
             return remove_if_exists(&path).map_err(io_error);
         }
-        segment.txn_dirty = true;
         file.set_len((keep * crate::txn_index::ENTRY_BYTES) as u64).map_err(io_error)
     }
 

@@ -167,6 +167,7 @@ impl PartitionLog {
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<RetentionOutcome, LogError> {
         self.check_online()?;
         self.rebuild_suspect_indexes()?;
+        self.rebuild_suspect_txn_indexes()?;
         let old_start = self.log_start_offset;
         let mut outcome = RetentionOutcome::default();
         if self.config.cleanup_delete {
@@ -275,7 +276,7 @@ impl PartitionLog {
     pub(super) fn mark_deleted(&mut self, path: PathBuf, due_ms: i64) -> Result<(), LogError> {
         let mut renamed = path.clone().into_os_string();
         renamed.push(".deleted");
-        match std::fs::rename(&path, &renamed) {
+        match crate::file::rename(&path, renamed.as_ref()) {
             Ok(()) => {
                 self.removals.push(PendingRemoval { path: renamed.into(), due_ms });
                 Ok(())

@@ -13,6 +13,7 @@ use super::*;
 use crate::error::{AppendError, ReadError};
 
 mod basic;
+mod crash_points;
 mod damage;
 mod faults;
 mod model;

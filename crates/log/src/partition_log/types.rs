@@ -64,6 +64,8 @@ pub struct OpenHints {
     pub log_start_offset: Offset,
     /// The log is or was compacted (the cleaner's checkpoint names it, or its topic always is).
     pub compacted: bool,
+    /// Everything is read and checked, whatever the stop was like, and all that is derived is made anew.
+    pub check_all: bool,
     /// The directory was stopped cleanly ([`crate::log_dir::take_clean_shutdown`]).
     pub clean: bool,
 }

@@ -6,6 +6,7 @@ mod config;
 mod consume;
 mod features;
 mod group;
+mod log;
 mod produce;
 mod topic;
 mod txn;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Cli) -> CliResult {
         Command::Config(ConfigCommand::Check { file, output }) => {
             return config::check(&file, output.output.or(cli.output.output).unwrap_or_default());
         }
+        Command::Log(command) => return log::run(command, cli.output.output),
         _ => {}
     }
     if cli.verbose {
@@ -51,7 +53,7 @@ pub(crate) fn run(cli: Cli) -> CliResult {
     }
     let context = Context { client: client(cli.bootstrap)?, format: cli.output.output };
     match command {
-        Command::Serve(_) | Command::Completions { .. } => Ok(()),
+        Command::Serve(_) | Command::Completions { .. } | Command::Log(_) => Ok(()),
         Command::Topic(command) => block_on(topic::run(&context, command)),
         Command::Produce(args) => block_on(produce::run(&context, args)),
         Command::Consume(args) => block_on(consume::run(&context, args)),

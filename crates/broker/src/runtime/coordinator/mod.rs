@@ -201,7 +201,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
             core.state = State::Failed;
             return;
         }
-        let now_ms = clock::now_ms();
+        let now_ms = clock::timer_ms();
         let effects = state.loaded(now_ms);
         core.state = State::Active(Box::new(state));
         self.run_effects(shard, &mut core, effects);
@@ -246,7 +246,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
         for shard in self.all() {
             let mut core = shard.core.lock();
             if let State::Active(state) = &mut core.state {
-                let effects = state.on_new_image(clock::now_ms(), &image, changes);
+                let effects = state.on_new_image(clock::timer_ms(), &image, changes);
                 self.run_effects(&shard, &mut core, effects);
             }
         }
@@ -284,7 +284,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
             let token = RequestToken(core.next_token);
             core.next_token += 1;
             let call = Call {
-                now_ms: clock::now_ms(),
+                now_ms: clock::timer_ms(),
                 context: ShardContext {
                     token,
                     api_version: who.api_version,
@@ -338,7 +338,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
         let Ok(shard) = self.shard(partition) else { return };
         let mut core = shard.core.lock();
         if let State::Active(state) = &mut core.state {
-            let effects = state.on_timer(clock::now_ms(), key);
+            let effects = state.on_timer(clock::timer_ms(), key);
             self.run_effects(&shard, &mut core, effects);
         }
     }
@@ -363,7 +363,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
             let Some(append) = effects.append else { continue };
             let appended = self.append(&shard.partition, &effects.records, effects.batch);
             let State::Active(state) = &mut core.state else { continue };
-            let now_ms = clock::now_ms();
+            let now_ms = clock::timer_ms();
             match appended {
                 Ok((base_offset, ticket)) => {
                     state.appended(now_ms, append, base_offset);
@@ -395,7 +395,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
         while let Some(oldest) = core.uncommitted.front().copied().filter(|oldest| oldest.ticket <= ticket) {
             core.uncommitted.pop_front();
             let State::Active(state) = &mut core.state else { return };
-            let now_ms = clock::now_ms();
+            let now_ms = clock::timer_ms();
             let effects = match durable {
                 true => state.committed(now_ms, oldest.append, oldest.base_offset),
                 false => state.timed_out(now_ms, oldest.append, ErrorCode::KafkaStorageError),

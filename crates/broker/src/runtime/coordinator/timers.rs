@@ -76,7 +76,7 @@ impl<K: Clone + Eq + Hash> Timers<K> {
     fn fire_due(&self, fire: &impl Fn(i32, K)) -> Duration {
         loop {
             let mut state = self.state.lock();
-            let now_ms = clock::now_ms();
+            let now_ms = clock::timer_ms();
             let Some(Reverse((deadline, number))) = state.due.peek().copied() else { return SLEEP_MAX };
             if !state.keys.contains_key(&number) {
                 state.due.pop();

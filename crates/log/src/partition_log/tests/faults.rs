@@ -2,9 +2,11 @@
 //! the disk holds answers no more until it is opened anew.
 
 use std::io;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::*;
@@ -20,6 +22,8 @@ struct Faults {
     /// Opens that fail with EMFILE before one succeeds.
     no_descriptors: AtomicUsize,
     only_log: AtomicBool,
+    /// Bytes that the disk cannot read, of files whose names end so.
+    unreadable: Mutex<Option<(&'static str, Range<u64>)>>,
 }
 
 fn errno(code: &AtomicUsize) -> Option<io::Error> {
@@ -37,6 +41,7 @@ struct FaultyFile {
     file: Arc<dyn SegmentFile>,
     faults: Arc<Faults>,
     is_log: bool,
+    path: PathBuf,
 }
 
 impl SegmentIo for FaultyIo {
@@ -47,7 +52,7 @@ impl SegmentIo for FaultyIo {
         }
         let is_log = path.extension().is_some_and(|extension| extension == "log");
         let file = BufferedIo.open(path, create)?;
-        Ok(Arc::new(FaultyFile { file, faults: Arc::clone(&self.0), is_log }))
+        Ok(Arc::new(FaultyFile { file, faults: Arc::clone(&self.0), is_log, path: path.to_path_buf() }))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -56,6 +61,13 @@ impl SegmentIo for FaultyIo {
 }
 
 impl FaultyFile {
+    fn unreadable(&self, position: u64, length: usize) -> Option<io::Error> {
+        let lost = self.faults.unreadable.lock();
+        let (suffix, range) = lost.as_ref()?;
+        let overlaps = range.start < position + length as u64 && position < range.end;
+        (overlaps && self.path.to_string_lossy().ends_with(suffix)).then(|| Errno::IO.into())
+    }
+
     fn concerned(&self) -> bool {
         self.is_log || !self.faults.only_log.load(SeqCst)
     }
@@ -73,11 +85,13 @@ impl SegmentFile for FaultyFile {
     }
 
     fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize> {
-        errno(&self.faults.read).map_or_else(|| self.file.read_at(out, position), Err)
+        let error = errno(&self.faults.read).or(self.unreadable(position, out.len()));
+        error.map_or_else(|| self.file.read_at(out, position), Err)
     }
 
     fn read_onto(&self, out: &mut Vec<u8>, position: u64, length: usize) -> io::Result<()> {
-        errno(&self.faults.read).map_or_else(|| self.file.read_onto(out, position, length), Err)
+        let error = errno(&self.faults.read).or(self.unreadable(position, length));
+        error.map_or_else(|| self.file.read_onto(out, position, length), Err)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -168,7 +182,8 @@ fn a_failed_read_is_an_error_and_no_end() {
     let (mut log, faults) = faulty(dir.path(), LogConfig::default());
     log.append(&mut batch(2, 10, 0), at(0)).unwrap();
     faults.read.store(Errno::IO.raw_os_error() as usize, SeqCst);
-    assert!(matches!(read(&log, 0, 100), Err(ReadError::Storage(LogError::Io { .. }))));
+    // Its range is damaged, for as long as it cannot be read.
+    assert!(matches!(read(&log, 0, 100), Err(ReadError::CorruptRecord { first: 0, next_valid: 2, .. })));
     faults.read.store(0, SeqCst);
     assert_eq!(ranges(&read(&log, 0, 100).unwrap()), [(0, 1)]);
 }
@@ -216,5 +231,135 @@ fn every_failing_write_of_a_run_leaves_a_log_that_opens() {
         assert!(log.log_end_offset() >= acknowledged, "step {step}: {} < {acknowledged}", log.log_end_offset());
         assert_eq!(all(&log).last().map_or(0, |(_, last)| last + 1), log.log_end_offset());
         assert!(flushed <= log.log_end_offset());
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_damage_of_that_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || LogConfig { segment_bytes: 200_000, ..LogConfig::default() };
+    let (mut log, faults) = faulty(dir.path(), config());
+    for i in 0..30 {
+        log.append(&mut batch(1, 20_000, i), at(0)).unwrap();
+    }
+    log.flush(0).unwrap();
+    let size = std::fs::metadata(dir.path().join("t-0/00000000000000000000.log")).unwrap().len();
+    let per_segment = size / 20_000;
+    // In the third batch of the first segment.
+    *faults.unreadable.lock() = Some(("00000000000000000000.log", 50_000..50_010));
+    let check = |log: &PartitionLog| {
+        assert!(matches!(read(log, 2, 100), Err(ReadError::CorruptRecord { first: 2, next_valid: 3, .. })));
+        for offset in [0, 1, 3, per_segment as i64, 29] {
+            assert_eq!(ranges(&read(log, offset, 100).unwrap()), [(offset, offset)]);
+        }
+    };
+    check(&log);
+    // The scrubber names it, and takes it back when it can be read again.
+    let scrub = |log: &mut PartitionLog| {
+        let outcome = log.begin_scrub(0).unwrap().unwrap().run(&mut |_| true).unwrap();
+        log.end_scrub(&outcome).unwrap().len()
+    };
+    assert_eq!((scrub(&mut log), scrub(&mut log), log.quarantined().len()), (1, 0, 1));
+    check(&log);
+    let lost = faults.unreadable.lock().take();
+    assert_eq!((scrub(&mut log), log.quarantined().len()), (0, 0));
+    assert_eq!(all(&log).len(), 30);
+    *faults.unreadable.lock() = lost;
+    drop(log);
+    for clean in [true, false] {
+        let shared = LogShared::with_io(8, Box::new(FaultyIo(Arc::clone(&faults))));
+        let hints = OpenHints { recovery_point: if clean { 30 } else { 0 }, clean, ..OpenHints::default() };
+        let (mut log, report) =
+            PartitionLog::open(dir.path(), tp(), None, Arc::new(config()), shared, hints, 0).unwrap();
+        assert_eq!((report.truncated_bytes, report.quarantined.len()), (0, usize::from(!clean)));
+        check(&log);
+        log.append(&mut batch(1, 10, 0), at(0)).unwrap();
+        log.truncate_to(30, 0).unwrap();
+    }
+}
+
+#[test]
+fn an_index_that_cannot_be_read_is_done_without() {
+    for suffix in [".index", ".timeindex"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, faults) = faulty(dir.path(), small_config());
+        for i in 0..30 {
+            log.append(&mut batch(2, 100, i), at(0)).unwrap();
+        }
+        let point = log.close(0).unwrap();
+        *faults.unreadable.lock() = Some((suffix, 0..u64::MAX));
+        let shared = LogShared::with_io(8, Box::new(FaultyIo(Arc::clone(&faults))));
+        let opened = PartitionLog::open(dir.path(), tp(), None, Arc::new(small_config()), shared, clean(point), 0);
+        let (mut log, _) = opened.unwrap();
+        assert_eq!(all(&log).len(), 30, "{suffix}");
+        log.append(&mut batch(2, 100, 0), at(0)).unwrap_or_else(|error| panic!("{suffix}: {error}"));
+        assert_eq!(all(&log).len(), 31, "{suffix}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_takes_no_time_back_and_one_that_jumps_ahead_deletes_nothing() {
+    const DAY_MS: i64 = 86_400_000;
+    let config = || LogConfig { log_append_time: true, retention_ms: DAY_MS, ..small_config() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), config());
+    let stamped =
+        |log: &mut PartitionLog, now_ms| log.append(&mut batch(2, 200, 0), at(now_ms)).unwrap().log_append_time_ms;
+    assert_eq!((stamped(&mut log, 5_000), stamped(&mut log, 3_000), stamped(&mut log, 6_000)), (5_000, 5_000, 6_000));
+    let point = log.close(6_000).unwrap();
+    let (mut log, _) = open(dir.path(), config(), clean(point));
+    assert_eq!(stamped(&mut log, 1_000), 6_000, "nor does a restart");
+    for _ in 0..10 {
+        stamped(&mut log, 7_000);
+    }
+    log.set_high_watermark(log.log_end_offset());
+    let segments = log.segment_count();
+    assert!(segments > 3);
+    // A check a year ahead, one with the clock set right, again and again.
+    for round in 0..5 {
+        log.apply_retention(365 * DAY_MS).unwrap();
+        log.apply_retention(8_000 + round).unwrap();
+        assert_eq!(log.segment_count(), segments);
+    }
+    log.apply_retention(3 * DAY_MS).unwrap();
+    assert!(log.apply_retention(3 * DAY_MS + 1).unwrap().segments_removed > 0, "two checks agree");
+}
+
+/// A deleted, shortened or changed transaction index hides no abort.
+#[test]
+fn a_transaction_index_that_is_not_what_it_was_is_not_believed() {
+    for harm in ["delete", "cut", "flip"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = create(dir.path(), small_config());
+        for i in 0..20 {
+            log.append(&mut producer_batch(2, 9, 0, i * 2, true), at(0)).unwrap();
+            log.append(&mut marker(9, 0, i % 2 == 1, 0), coordinator(0)).unwrap();
+        }
+        log.set_high_watermark(log.log_end_offset());
+        let known = log.aborted_txns(0, i64::MAX).unwrap();
+        assert_eq!(known.len(), 10);
+        let point = log.close(0).unwrap();
+        let harmed = names(dir.path()).into_iter().find(|name| name.ends_with(".txnindex")).unwrap();
+        let path = dir.path().join("t-0").join(harmed);
+        let bytes = std::fs::read(&path).unwrap();
+        match harm {
+            "delete" => std::fs::remove_file(&path).unwrap(),
+            "cut" => std::fs::write(&path, &bytes[..bytes.len() - 34]).unwrap(),
+            _ => {
+                let mut flipped = bytes.clone();
+                flipped[9] ^= 1;
+                std::fs::write(&path, flipped).unwrap();
+            }
+        }
+        for hints in [clean(point), unclean(point)] {
+            let (mut log, _) = open(dir.path(), small_config(), hints);
+            log.set_high_watermark(log.log_end_offset());
+            assert_eq!(log.aborted_txns(0, i64::MAX).unwrap(), known, "{harm}");
+        }
+        let (mut log, _) = open(dir.path(), small_config(), clean(point));
+        log.set_high_watermark(log.log_end_offset());
+        log.aborted_txns(0, i64::MAX).unwrap();
+        log.apply_retention(0).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "{harm}: made anew");
     }
 }
