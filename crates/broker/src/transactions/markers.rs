@@ -156,7 +156,12 @@ impl Broker {
         match partition.append(&self.journal, &mut batch, origin, self.acks_all_durability(), now_ms) {
             Ok(outcome) => Ok(outcome.ticket),
             Err(error) => {
-                if !matches!(error, AppendRejected::NotLeader | AppendRejected::Log(AppendError::Storage(_))) {
+                if !matches!(
+                    error,
+                    AppendRejected::NotLeader
+                        | AppendRejected::ReadOnly(_)
+                        | AppendRejected::Log(AppendError::Storage(_))
+                ) {
                     tracing::warn!(partition = %partition.topic_partition, producer_id, %error, "a marker is refused");
                 }
                 Err(error_map::append(&error))

@@ -123,3 +123,44 @@ pub(crate) fn walk_segment(
     pace(scanner.position().saturating_sub(paced));
     Ok(walked)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Instant;
+
+    use taccola_wire::batch::{BatchBuilder, Compression};
+
+    use super::*;
+    use crate::file::open_read_only;
+
+    /// `cargo test --release -p taccola-log --lib rate_of_a_pass -- --ignored --nocapture`: how fast one core reads segments out
+    /// of the page cache and checks them.
+    #[test]
+    #[ignore = "measures, in a release build"]
+    fn rate_of_a_pass() {
+        const BYTES: usize = 256 << 20;
+        for batch_bytes in [1_000, 16_000, 100_000] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let (mut written, mut offset) = (0, 0);
+            while written < BYTES {
+                let mut builder = BatchBuilder::new(Compression::None).base_offset(offset);
+                builder.append(1, None, Some(&vec![offset as u8; batch_bytes]), &[]);
+                let batch = builder.build().unwrap();
+                file.write_all(&batch).unwrap();
+                (written, offset) = (written + batch.len(), offset + 1);
+            }
+            let size = written as u64;
+            let bounds = SegmentBounds { base: 0, limit: i64::MAX, size, is_last: true, may_have_gaps: false };
+            let mut best = f64::MAX;
+            for _ in 0..5 {
+                let salvaged = Salvaged::new(open_read_only(file.path()).unwrap());
+                let begun = Instant::now();
+                let walked = walk_segment(&salvaged, bounds, &mut |_, _, _| {}, &mut |_| true).unwrap();
+                best = best.min(begun.elapsed().as_secs_f64());
+                assert_eq!((walked.end_offset, walked.damaged), (offset, vec![]));
+            }
+            println!("batches of {batch_bytes} bytes: {:.2} GiB/s", size as f64 / best / f64::from(1 << 30));
+        }
+    }
+}
