@@ -10,6 +10,13 @@ pub const TOPIC_NAME_LEN_MAX: usize = 249;
 pub const GROUP_METADATA_TOPIC: &str = "__consumer_offsets";
 pub const TRANSACTION_STATE_TOPIC: &str = "__transaction_state";
 pub const SHARE_GROUP_STATE_TOPIC: &str = "__share_group_state";
+/// Topics that tiered storage itself, or the broker, needs at hand stay on the local disk whatever their settings say.
+pub fn may_be_tiered(topic: &str) -> bool {
+    !is_internal(topic) && !matches!(topic, REMOTE_LOG_METADATA_TOPIC | CLUSTER_METADATA_TOPIC)
+}
+
+/// Not internal in Kafka's sense: clients may write to it if they are let.
+pub const REMOTE_LOG_METADATA_TOPIC: &str = "__remote_log_metadata";
 pub const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Whether Kafka counts the topic as internal (`Topic.isInternal`).

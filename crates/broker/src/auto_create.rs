@@ -3,7 +3,8 @@
 
 use taccola_base::Uuid;
 use taccola_base::topic::{
-    GROUP_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC, is_internal, validate_topic_name,
+    GROUP_METADATA_TOPIC, REMOTE_LOG_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC, is_internal,
+    validate_topic_name,
 };
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -68,6 +69,15 @@ impl Broker {
                     setting("min.insync.replicas", config.share.topic_min_isr.to_string()),
                     setting("retention.ms", "-1".into()),
                     setting("segment.bytes", config.share.topic_segment_bytes.to_string()),
+                ],
+            ),
+            REMOTE_LOG_METADATA_TOPIC => (
+                config.remote.metadata_partitions,
+                1,
+                vec![
+                    setting("cleanup.policy", "delete".into()),
+                    setting("remote.storage.enable", "false".into()),
+                    setting("retention.ms", config.remote.metadata_retention_ms.to_string()),
                 ],
             ),
             _ => (config.topics.num_partitions, config.topics.default_replication_factor, Vec::new()),

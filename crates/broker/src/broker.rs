@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use taccola_base::Uuid;
-use taccola_base::config::{AcksDurability, ConfigMap, ServerConfig, Settings};
+use taccola_base::config::{AcksDurability, ConfigMap, LogConfigValues, ServerConfig, Settings};
+use taccola_base::topic::may_be_tiered;
 use taccola_coord::GroupConfig;
 use taccola_coord::share_state::ShareStateConfig;
 use taccola_log::{LogShared, log_dir};
@@ -33,6 +34,7 @@ use crate::runtime::storage::DiskSpace;
 use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state::ShareStateCoordinator;
 use crate::startup::dirs::LogDirs;
+use crate::tier::RemoteStorage;
 use crate::topic_config::TopicConfig;
 use crate::transactions::TransactionCoordinator;
 
@@ -74,6 +76,8 @@ pub struct Broker {
     pub disk_space: DiskSpace,
     /// Why the broker only serves what is there, if so (`taccola.crash.loop.limit`).
     pub recovery_mode: Option<String>,
+    /// Where tiered storage is on.
+    pub(crate) remote: Option<Arc<RemoteStorage>>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) settings: Settings,
     pub(crate) stop: watch::Sender<bool>,
@@ -205,6 +209,10 @@ impl Broker {
         for sentence in ignored {
             tracing::warn!(topic, sentence, "a topic setting in the metadata is not usable; the broker's value holds");
         }
+        let values = LogConfigValues {
+            remote_storage_enable: values.remote_storage_enable && self.remote.is_some() && may_be_tiered(topic),
+            ..values
+        };
         TopicConfig::new(values, self.config.log_manager.producer_id_expiration_ms)
     }
 

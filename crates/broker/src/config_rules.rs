@@ -9,7 +9,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use taccola_base::config::{
     ConfigEntry, ConfigMap, ConfigRefusal, Layers, Scope, ServerConfig, Settings, describe_topic, is_list, table,
-    validate_broker_configs, validate_client_metrics_configs, validate_group_configs, validate_topic_configs,
+    validate_broker_configs, validate_client_metrics_configs, validate_group_configs, validate_tiering,
+    validate_topic_configs,
 };
 use taccola_meta::MetadataImage;
 use taccola_meta::controller::{ApiError, ConfigRules, EffectiveConfig};
@@ -67,7 +68,13 @@ impl ConfigRules for TableRules {
     fn validate(&self, image: &MetadataImage, resource: &ConfigResource, new: &ConfigMap) -> Result<(), ApiError> {
         let invalid = |message| refusal(ConfigRefusal::InvalidConfig(message));
         match resource.resource_type {
-            ConfigResourceType::Topic => validate_topic_configs(new, &self.current.load().log).map_err(invalid),
+            ConfigResourceType::Topic => {
+                let current = self.current.load();
+                validate_topic_configs(new, &current.log).map_err(invalid)?;
+                let old = image.configs.of(resource).map(|old| current.log.with_overrides(old).0);
+                let (new, _) = current.log.with_overrides(new);
+                validate_tiering(&new, old.as_ref(), current.remote.enable).map_err(invalid)
+            }
             ConfigResourceType::Group => validate_group_configs(new, &self.current.load().groups).map_err(invalid),
             ConfigResourceType::ClientMetrics => validate_client_metrics_configs(new).map_err(refusal),
             ConfigResourceType::Broker => self.validate_broker(image, &resource.name, new),

@@ -7,6 +7,7 @@ use taccola_wire::error::ErrorCode;
 use crate::partition::{AppendRejected, ReadRejected};
 use crate::runtime::journal::JournalWaitError;
 use crate::runtime::metadata::MetadataWriteError;
+use crate::tier::RemoteReadError;
 
 pub fn log(error: &LogError) -> ErrorCode {
     match error {
@@ -48,9 +49,19 @@ pub fn read(error: &ReadRejected) -> ErrorCode {
     }
 }
 
+/// Kafka has no code for a store that does not answer.
+pub(crate) fn remote_read(error: &RemoteReadError) -> ErrorCode {
+    match error {
+        RemoteReadError::Rejected(error) => read(error),
+        RemoteReadError::Unavailable(_) => ErrorCode::UnknownServerError,
+        RemoteReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
+    }
+}
+
 pub fn log_read(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::InRemoteStorage { .. } => ErrorCode::OffsetMovedToTieredStorage,
         ReadError::CorruptRecord { .. } => ErrorCode::CorruptMessage,
         ReadError::Storage(error) => log(error),
     }

@@ -22,5 +22,6 @@ pub mod share_fetch;
 pub mod share_groups;
 pub mod share_state;
 pub mod startup;
+mod tier;
 pub mod topic_config;
 pub mod transactions;

@@ -17,6 +17,7 @@ use crate::dispatch::Dispatcher;
 use crate::runtime::{cleaner, housekeeping, scrubber, storage};
 use crate::startup::file_handles::FileHandles;
 use crate::startup::{self, RecoverySummary, StartError};
+use crate::tier;
 
 /// Requests that are under way when the stop begins have this long.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -77,6 +78,7 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     if broker.recovery_mode.is_none() {
         background.spawn(cleaner::run(broker.clone()));
     }
+    background.spawn(tier::run(broker.clone()));
     Ok(RunningBroker { broker, listeners, recovery, servers, background })
 }
 

@@ -68,6 +68,9 @@ fn log_config(values: &LogConfigValues, producer_id_expiration_ms: i64) -> LogCo
         segment_index_bytes: size(values.segment_index_bytes),
         retention_ms: values.retention_ms,
         retention_bytes: values.retention_bytes,
+        // With compaction it is refused where topics are configured.
+        remote_storage_enable: values.remote_storage_enable && !values.cleanup_compact,
+        remote_copy_disable: values.remote_log_copy_disable,
         local_retention_ms: values.local_retention_ms,
         local_retention_bytes: values.local_retention_bytes,
         max_message_bytes: size(values.max_message_bytes),

@@ -118,8 +118,13 @@ pub(crate) fn read_epochs(path: &Path) -> Result<Option<EpochsRead>, LogError> {
     Ok(content.map(|text| parse_epochs(&text)))
 }
 
+/// The text of a `leader-epoch-checkpoint`.
+pub(crate) fn render_epochs(epochs: &[(i32, i64)]) -> Vec<u8> {
+    render_checkpoint(epochs.iter().map(|(epoch, start)| format!("{epoch} {start}")))
+}
+
 pub(crate) fn write_epochs(path: &Path, epochs: &[(i32, i64)]) -> Result<(), LogError> {
-    let text = render_checkpoint(epochs.iter().map(|(epoch, start)| format!("{epoch} {start}")));
+    let text = render_epochs(epochs);
     write_atomically(path, &text).map_err(|e| LogError::io("write", path, e))
 }
 

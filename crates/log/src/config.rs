@@ -18,10 +18,14 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// `retention.bytes`; -1 keeps all.
     pub retention_bytes: i64,
-    /// `local.retention.ms`; -2 follows `retention_ms`. Matters only once tiered storage is on.
+    /// `local.retention.ms`; -2 follows `retention_ms`. Matters only for a tiered log.
     pub local_retention_ms: i64,
     /// `local.retention.bytes`; -2 follows `retention_bytes`.
     pub local_retention_bytes: i64,
+    /// `remote.storage.enable`, where the broker has remote storage.
+    pub remote_storage_enable: bool,
+    /// `remote.log.copy.disable`: what is in remote storage stays readable, nothing is added.
+    pub remote_copy_disable: bool,
     /// `max.message.bytes`: largest batch that a client may append, inclusive.
     pub max_message_bytes: u32,
     /// `flush.messages`: unflushed records after which the caller should flush; `i64::MAX` is never.
@@ -69,6 +73,8 @@ impl Default for LogConfig {
             retention_bytes: -1,
             local_retention_ms: -2,
             local_retention_bytes: -2,
+            remote_storage_enable: false,
+            remote_copy_disable: false,
             max_message_bytes: 1024 * 1024 + 12,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,

@@ -54,6 +54,25 @@ impl EpochCache {
         self.dirty = true;
     }
 
+    /// Adds what began before the first entry, as far as it reaches behind `floor`; nothing that is known changes but where the first
+    /// epoch begins.
+    pub(crate) fn prepend(&mut self, older: &[(i32, i64)], floor: i64) {
+        let first = self.entries.first().copied().unwrap_or((i32::MAX, i64::MAX));
+        let mut added: Vec<(i32, i64)> =
+            older.iter().copied().filter(|(epoch, start)| *epoch <= first.0 && *start < first.1).collect();
+        added.sort_unstable();
+        // An epoch goes on from segment to segment: it began where it was seen first.
+        added.dedup_by_key(|(epoch, _)| *epoch);
+        if added.is_empty() || !added.is_sorted_by_key(|(_, start)| *start) {
+            return;
+        }
+        self.entries.retain(|(epoch, _)| added.iter().all(|(known, _)| known != epoch));
+        added.append(&mut self.entries);
+        self.entries = added;
+        self.dirty = true;
+        self.truncate_from_start(floor);
+    }
+
     pub(crate) fn for_offset(&self, offset: i64) -> Option<i32> {
         let after = self.entries.partition_point(|(_, start)| *start <= offset);
         after.checked_sub(1).and_then(|i| self.entries.get(i)).map(|(epoch, _)| *epoch)
@@ -123,6 +142,15 @@ mod tests {
         assert_eq!(end(8), (-1, -1));
         assert_eq!(EpochCache::default().end_offset(0, 5), EpochEndOffset { leader_epoch: -1, end_offset: -1 });
         assert_eq!([9, 10, 29, 99].map(|offset| cache.for_offset(offset)), [None, Some(2), Some(4), Some(7)]);
+    }
+
+    #[test]
+    fn what_remote_segments_know_comes_first() {
+        let mut cache = EpochCache::new(vec![(3, 50), (5, 70)]);
+        cache.prepend(&[(1, 10), (1, 20), (3, 40), (3, 60), (7, 5)], 15);
+        assert_eq!(cache.entries(), [(1, 15), (3, 40), (5, 70)]);
+        cache.prepend(&[(1, 20), (5, 80)], 15);
+        assert_eq!(cache.entries(), [(1, 15), (3, 40), (5, 70)]);
     }
 
     #[test]

@@ -89,6 +89,10 @@ pub enum ReadError {
     /// OFFSET_OUT_OF_RANGE. `end` is the log end offset, exclusive (reading at it answers nothing).
     #[error("offset {offset} is outside [{start}, {end}]")]
     OffsetOutOfRange { offset: i64, start: i64, end: i64 },
+    /// The log begins before it, its local part behind it: the caller reads it from remote storage, or answers
+    /// OFFSET_MOVED_TO_TIERED_STORAGE.
+    #[error("offset {offset} is below {local_start}, in remote storage")]
+    InRemoteStorage { offset: i64, local_start: i64 },
     /// CORRUPT_MESSAGE: the offset lies in a range that is damaged on disk. Reads from `next_valid` on work.
     #[error("offsets {first}..{next_valid} of {log} are damaged on disk")]
     CorruptRecord { log: String, first: i64, next_valid: i64 },

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod log_dir;
 mod partition_log;
 mod producer_state;
+pub mod remote;
 mod salvage;
 mod scan;
 mod segment;
@@ -28,9 +29,9 @@ pub use error::{AppendError, LogError, ReadError};
 pub use file::{BufferedIo, SegmentFile, SegmentIo};
 pub use index::{parse_offset_index, parse_time_index};
 pub use partition_log::{
-    AbortedTxn, AppendContext, AppendOrigin, Appended, EpochEndOffset, FlushPlan, Offset, OffsetForTimestamp,
-    OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport, Replayed, RetentionOutcome,
-    ScrubJob, ScrubOutcome, TimestampQuery, parse_quarantine,
+    AbortedTxn, AppendContext, AppendOrigin, Appended, CopyCandidate, CopyIndexes, EpochEndOffset, FlushPlan, Offset,
+    OffsetForTimestamp, OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport,
+    Replayed, RetentionOutcome, ScrubJob, ScrubOutcome, TimestampQuery, parse_quarantine,
 };
 pub use producer_state::parse_snapshot;
 pub use shared::LogShared;

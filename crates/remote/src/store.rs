@@ -6,6 +6,7 @@
 
 use std::collections::BinaryHeap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use object_store::{
 };
 
 use crate::{Fault, Faults, Operation, Options, PAGE_MAX, RemoteError, Upload};
+
+/// Unfinished writes of one object that are looked for.
+const STAGED_MAX: u32 = 100;
 
 /// One object in a [`Page`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,8 +59,8 @@ pub struct Store {
     /// With injected faults, which happen outside of the store, `Options::retries` for every kind.
     fault_retries: u32,
     backoff: Duration,
-    /// Whether a listing comes in the order of keys.
-    sorted: bool,
+    /// The folder of a `file:` store; its listings come in no order.
+    folder: Option<Arc<PathBuf>>,
     faults: Option<Faults>,
 }
 
@@ -97,7 +101,7 @@ impl Store {
             retries: if http { 0 } else { options.retries },
             fault_retries: options.retries,
             backoff: options.backoff,
-            sorted: scheme != "file",
+            folder: (scheme == "file").then(|| Arc::new(PathBuf::from(rest))),
             faults: None,
         })
     }
@@ -112,7 +116,7 @@ impl Store {
             retries: options.retries,
             fault_retries: options.retries,
             backoff: options.backoff,
-            sorted: true,
+            folder: None,
             faults: None,
         }
     }
@@ -252,7 +256,7 @@ impl Store {
             if smallest.len() > PAGE_MAX {
                 smallest.pop();
                 more = true;
-                if self.sorted {
+                if self.folder.is_none() {
                     break;
                 }
             }
@@ -263,6 +267,7 @@ impl Store {
     /// Removes an object; one that is not there is fine.
     pub async fn delete(&self, key: &str) -> Result<(), RemoteError> {
         let path = self.path(key)?;
+        self.remove_staged(&path).await;
         let done = self
             .attempt(Operation::Delete, key, |_| {
                 let path = path.clone();
@@ -270,6 +275,24 @@ impl Store {
             })
             .await;
         if matches!(&done, Err(error) if error.is_not_found()) { Ok(()) } else { done }
+    }
+
+    /// A folder's objects are written beside their place, as `<name>#<number>`, and renamed. What a crash left of that is no object,
+    /// and nobody else would remove it.
+    async fn remove_staged(&self, path: &Path) {
+        let Some(folder) = self.folder.clone() else { return };
+        let name = path.to_string();
+        let remove = move || {
+            for number in 1..STAGED_MAX {
+                let staged = folder.join(format!("{name}#{number}"));
+                if std::fs::remove_file(&staged).is_err() {
+                    return;
+                }
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(remove).await {
+            tracing::warn!(%error, "staged files");
+        }
     }
 
     pub(crate) fn inner(&self) -> &Arc<dyn ObjectStore> {

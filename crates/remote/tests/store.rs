@@ -110,6 +110,19 @@ async fn faults_that_pass_are_survived_and_others_are_told() {
     assert!(matches!(lying.get("k/1", 0..4).await, Err(RemoteError::Short { have: 2, want: 4, .. })));
 }
 
+#[tokio::test]
+async fn what_a_crash_left_of_a_write_goes_with_the_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&format!("file://{}", dir.path().display()), &Options::default()).unwrap();
+    std::fs::create_dir(dir.path().join("a")).unwrap();
+    for name in ["a/b#1", "a/b#2"] {
+        std::fs::write(dir.path().join(name), "half").unwrap();
+    }
+    assert!(store.list("", None).await.unwrap().objects.is_empty());
+    store.delete("a/b").await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 0);
+}
+
 #[test]
 fn what_cannot_be_opened_is_refused_with_a_reason() {
     let open = |url: &str, pairs: &[(&str, &str)]| {

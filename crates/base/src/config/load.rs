@@ -89,6 +89,7 @@ fn read(v: &mut View<'_>, cluster_id: Option<&str>) -> ServerConfig {
         transactions: read_transactions(v),
         share: read_share_coordinator(v),
         controller,
+        remote: read_remote(v),
         quotas: QuotaWindows {
             client: window(v, "quota.window"),
             replication: window(v, "replication.quota.window"),
@@ -387,6 +388,49 @@ fn read_controller(v: &mut View<'_>, node_id: i32, net: &NetConfig) -> Controlle
         metadata_retention_ms: v.i64("metadata.max.retention.ms"),
         metadata_max_idle_interval: v.ms_or_never("metadata.max.idle.interval.ms").filter(|d| !d.is_zero()),
         metadata_max_batch_bytes: v.usize("internal.metadata.max.batch.size.in.bytes"),
+    }
+}
+
+/// Partitions of `__remote_log_metadata` when nothing says otherwise.
+const REMOTE_METADATA_PARTITIONS: i32 = 50;
+
+fn read_remote(v: &mut View<'_>) -> RemoteStorageConfig {
+    let enable = v.bool("remote.log.storage.system.enable");
+    let url = v.opt_text("taccola.remote.storage.url");
+    if enable && url.is_none() {
+        v.conflict("taccola.remote.storage.url must be set where remote.log.storage.system.enable=true");
+    }
+    let rlmm = v.text("remote.log.metadata.manager.impl.prefix");
+    let rsm = v.text("remote.log.storage.manager.impl.prefix");
+    let number = |v: &mut View<'_>, name: &str, default: i64, min: i64| {
+        let name = format!("{rlmm}remote.log.metadata.topic.{name}");
+        match v.raw(&name).map(|text| text.trim().parse::<i64>()) {
+            None => default,
+            Some(Ok(n)) if (min..=i64::from(i32::MAX)).contains(&n) || (n >= min && default < 0) => n,
+            Some(_) => {
+                v.conflict(format!("{name} must be a number of at least {min}"));
+                default
+            }
+        }
+    };
+    let metadata_partitions = number(v, "num.partitions", i64::from(REMOTE_METADATA_PARTITIONS), 1);
+    RemoteStorageConfig {
+        enable,
+        url,
+        options: StoreOptions(v.under(&rsm)),
+        cache_bytes: v.usize("taccola.remote.fetch.cache.bytes"),
+        fetch_max_wait: v.ms("remote.fetch.max.wait.ms"),
+        list_offsets_timeout: v.ms("remote.list.offsets.request.timeout.ms"),
+        copiers: v.usize("remote.log.manager.copier.thread.pool.size"),
+        copy_bytes_per_second: v.u64("remote.log.manager.copy.max.bytes.per.second"),
+        fetch_bytes_per_second: v.u64("remote.log.manager.fetch.max.bytes.per.second"),
+        task_interval: v.ms("remote.log.manager.task.interval.ms"),
+        retry_backoff: v.ms("remote.log.manager.task.retry.backoff.ms"),
+        retry_backoff_max: v.ms("remote.log.manager.task.retry.backoff.max.ms"),
+        readers: v.usize("remote.log.reader.threads"),
+        readers_pending: v.usize("remote.log.reader.max.pending.tasks"),
+        metadata_partitions: i32::try_from(metadata_partitions).unwrap_or(REMOTE_METADATA_PARTITIONS),
+        metadata_retention_ms: number(v, "retention.ms", -1, -1),
     }
 }
 

@@ -101,7 +101,7 @@ fn what_is_not_kept_is_refused() {
         ("listener.name.external.ssl.keystore.location", "/x"),
         ("listener.name.external.scram-sha-256.sasl.jaas.config", "secret"),
         ("sasl.enabled.mechanisms", "PLAIN"),
-        ("remote.log.storage.system.enable", "true"),
+        ("remote.log.storage.manager.class.name", "a.B"),
         ("metric.reporters", "a.B"),
         ("config.providers", "file"),
         ("config.providers.file.class", "a.B"),

@@ -34,7 +34,7 @@ pub use suggest::closest;
 pub use topic_config::{LogConfigValues, MessageTimestampType, TopicCompression};
 pub use validate::{
     AlterOp, Alteration, CLIENT_ATTRIBUTES, ConfigRefusal, alter, is_list, parse_client_match, validate_broker_configs,
-    validate_client_metrics_configs, validate_configs, validate_group_configs, validate_topic_config,
+    validate_client_metrics_configs, validate_configs, validate_group_configs, validate_tiering, validate_topic_config,
     validate_topic_configs,
 };
 pub use value::parse_iso_duration_ms;

@@ -36,6 +36,7 @@ pub struct ServerConfig {
     pub transactions: TransactionsConfig,
     pub share: ShareCoordinatorConfig,
     pub controller: ControllerConfig,
+    pub remote: RemoteStorageConfig,
     pub quotas: QuotaWindows,
     /// `telemetry.max.bytes`: the largest PushTelemetry payload.
     pub telemetry_max_bytes: usize,
@@ -408,4 +409,51 @@ pub enum AcksDurability {
 pub enum LogFormat {
     Human,
     Json,
+}
+
+/// Tiered storage (KIP-405).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteStorageConfig {
+    /// `remote.log.storage.system.enable`
+    pub enable: bool,
+    /// `taccola.remote.storage.url`; set when `enable` is.
+    pub url: Option<String>,
+    /// What stands under `remote.log.storage.manager.impl.prefix`, without it.
+    pub options: StoreOptions,
+    /// `taccola.remote.fetch.cache.bytes`
+    pub cache_bytes: usize,
+    /// `remote.fetch.max.wait.ms`
+    pub fetch_max_wait: Duration,
+    /// `remote.list.offsets.request.timeout.ms`
+    pub list_offsets_timeout: Duration,
+    /// `remote.log.manager.copier.thread.pool.size`: partitions worked on at a time.
+    pub copiers: usize,
+    /// `remote.log.manager.copy.max.bytes.per.second`
+    pub copy_bytes_per_second: u64,
+    /// `remote.log.manager.fetch.max.bytes.per.second`
+    pub fetch_bytes_per_second: u64,
+    /// `remote.log.manager.task.interval.ms`
+    pub task_interval: Duration,
+    /// `remote.log.manager.task.retry.backoff.ms`
+    pub retry_backoff: Duration,
+    /// `remote.log.manager.task.retry.backoff.max.ms`
+    pub retry_backoff_max: Duration,
+    /// `remote.log.reader.threads`: requests to the store at a time.
+    pub readers: usize,
+    /// `remote.log.reader.max.pending.tasks`: further ones that may wait.
+    pub readers_pending: usize,
+    /// `rlmm.config.remote.log.metadata.topic.num.partitions`
+    pub metadata_partitions: i32,
+    /// `rlmm.config.remote.log.metadata.topic.retention.ms`
+    pub metadata_retention_ms: i64,
+}
+
+/// Settings of a store by name. Some are secrets, so none is shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StoreOptions(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }

@@ -164,6 +164,47 @@ pub fn validate_topic_configs(overrides: &ConfigMap, broker: &LogConfigValues) -
     Ok(())
 }
 
+/// Settings of a topic that have to do with tiered storage: `new` as they would be, `old` as they are (`None`: a new topic), and
+/// whether the broker has remote storage. Answers to the rules of `LogConfig.validateTopicLogConfigValues` under KIP-405 and KIP-950.
+pub fn validate_tiering(
+    new: &LogConfigValues,
+    old: Option<&LogConfigValues>,
+    has_remote_storage: bool,
+) -> Result<(), String> {
+    if !new.remote_storage_enable {
+        return match old {
+            Some(old) if old.remote_storage_enable && !new.remote_log_delete_on_disable => Err(
+                "remote.storage.enable can be taken back only together with remote.log.delete.on.disable=true, which deletes what is in \
+                 remote storage; remote.log.copy.disable=true keeps it readable and copies no more"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        };
+    }
+    if !has_remote_storage {
+        return Err("remote.storage.enable=true needs remote.log.storage.system.enable=true at the broker".to_owned());
+    }
+    if new.cleanup_compact {
+        return Err("remote.storage.enable=true does not go with a cleanup.policy that holds compact".to_owned());
+    }
+    let pairs =
+        [("ms", new.local_retention_ms, new.retention_ms), ("bytes", new.local_retention_bytes, new.retention_bytes)];
+    for (unit, local, total) in pairs {
+        if local == -2 {
+            continue;
+        }
+        if new.remote_log_copy_disable && local != total {
+            return Err(format!(
+                "with remote.log.copy.disable=true local.retention.{unit} must be -2 or the same as retention.{unit}"
+            ));
+        }
+        if total != -1 && (local == -1 || local > total) {
+            return Err(format!("local.retention.{unit} ({local}) must be at most retention.{unit} ({total})"));
+        }
+    }
+    Ok(())
+}
+
 /// All settings of a group; `groups` holds the bounds. An error is INVALID_CONFIG.
 pub fn validate_group_configs(overrides: &ConfigMap, groups: &GroupsConfig) -> Result<(), String> {
     let mut numbers = std::collections::BTreeMap::new();

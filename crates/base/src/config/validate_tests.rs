@@ -54,7 +54,6 @@ fn topic_values() {
         ("leader.replication.throttled.replicas", "*,0:1"),
         ("leader.replication.throttled.replicas", "foo"),
         ("min.insync.replicas", "0"),
-        ("remote.storage.enable", "true"),
         ("message.format.version", "2.0"),
         ("no.such.key", "1"),
     ] {

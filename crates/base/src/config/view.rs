@@ -42,6 +42,9 @@ pub struct ConfigErrors(pub Vec<ConfigError>);
 /// Keys that count for a listener of its own, besides those of TLS and SASL.
 const PER_LISTENER: &[&str] = &["max.connections", "max.connection.creation.rate"];
 
+/// Keys that hold the prefix of others, which are checked by whom they are for.
+const PLUGIN_PREFIXES: &[&str] = &["remote.log.metadata.manager.impl.prefix", "remote.log.storage.manager.impl.prefix"];
+
 /// A reader of typed values.
 pub(super) struct View<'a> {
     settings: &'a Settings,
@@ -53,6 +56,12 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(settings: &'a Settings, layers: Layers<'a>) -> Self {
         Self { settings, layers, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// What is set at start under names with this prefix, without it.
+    pub(super) fn under(&self, prefix: &str) -> std::collections::BTreeMap<String, String> {
+        let named = self.settings.iter().filter_map(|(name, setting)| Some((name.strip_prefix(prefix)?, setting)));
+        named.map(|(name, setting)| (name.to_owned(), setting.value.clone())).collect()
     }
 
     /// What is set under this name, by whichever layer.
@@ -278,6 +287,9 @@ impl<'a> View<'a> {
             } else {
                 self.warnings.push(format!("{name} is ignored{place}: Kafka 4 has it no more, {}", removed.advice));
             }
+            return;
+        }
+        if PLUGIN_PREFIXES.iter().any(|prefix| name.starts_with(&self.text(prefix))) {
             return;
         }
         if name.starts_with("config.providers.") {

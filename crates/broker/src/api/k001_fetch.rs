@@ -4,7 +4,8 @@
 //! that is less than `min_bytes` waits on all partitions at once for more to become visible, an error, or the end of
 //! `max_wait_ms`. The first partition with data is answered even if its first batch is larger than every limit. Records
 //! are not held while waiting for more, and what is read is reserved first, so that many fetches that wake at once share
-//! the memory for replies: they get less, as if they had asked for less.
+//! the memory for replies: they get less, as if they had asked for less. Offsets that are in remote storage only are read
+//! from there, all partitions at once, for `remote.fetch.max.wait.ms`; such a fetch does not wait for more.
 //! Version notes: v7 sessions (KIP-227), v12 diverging epochs, v13 topic ids (KIP-516), v16 node endpoints (KIP-951).
 //! A request with a replica id is refused until followers exist: nothing but a broker may claim to be one.
 
@@ -29,7 +30,7 @@ use crate::fetch::session::{
     Answer, FetchContext, FetchKey, FetchPosition, FetchRequestView, FetchTopicName, SharedSession,
 };
 use crate::fetch::waiter::FetchWaiter;
-use crate::partition::{EpochCheck, FetchIsolation, Partition, ReadRejected};
+use crate::partition::{EpochCheck, FetchIsolation, Partition, PartitionRead, ReadRejected};
 
 /// Topic ids came with this version; names went.
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -124,6 +125,14 @@ struct Outcome {
     data: PartitionData,
     partition: Option<Arc<Partition>>,
     upper_bound: i64,
+    /// Still to be read from remote storage.
+    remote: Option<RemotePart>,
+}
+
+struct RemotePart {
+    offset: i64,
+    max_bytes: usize,
+    min_one_batch: bool,
 }
 
 /// Reads all partitions; when that is too little, waits for more and reads once again.
@@ -133,10 +142,11 @@ async fn read_or_wait(
     isolation: FetchIsolation,
     limits: Limits,
 ) -> Vec<Outcome> {
-    let (first, bytes) = read_all(broker, partitions, isolation, limits.max_bytes);
+    let (first, bytes, remote) = read_all(broker, partitions, isolation, limits.max_bytes).await;
     let at_once = bytes >= limits.min_bytes
         || limits.max_wait.is_zero()
         || partitions.is_empty()
+        || remote
         || first.iter().any(|o| o.data.error_code != 0 || o.data.diverging_epoch.epoch >= 0);
     if at_once {
         return first;
@@ -155,7 +165,7 @@ async fn read_or_wait(
     waiter.finish();
     match unchanged {
         Some(first) if !woken => first,
-        _ => read_all(broker, partitions, isolation, limits.max_bytes).0,
+        _ => read_all(broker, partitions, isolation, limits.max_bytes).await.0,
     }
 }
 
@@ -163,27 +173,74 @@ fn records_len(outcome: &Outcome) -> i64 {
     outcome.data.records.as_ref().map_or(0, |records| records.len() as i64)
 }
 
-/// Reads all partitions in their order, and says how many bytes of records that gave.
-fn read_all(
+/// Reads all partitions in their order, and says how many bytes of records that gave, and whether remote storage was asked.
+async fn read_all(
     broker: &Broker,
     partitions: &[(FetchKey, FetchPosition)],
     isolation: FetchIsolation,
     max_bytes: usize,
-) -> (Vec<Outcome>, i64) {
+) -> (Vec<Outcome>, i64, bool) {
     // Held until all is read; the connection counts the reply from then on.
     let room = broker.replies.reserve(max_bytes, FETCH_BYTES_ALWAYS);
     let mut left = room.bytes();
     let mut first = true;
     let read_one = |(key, position): &(FetchKey, FetchPosition)| {
         let outcome = read_partition(broker, key, position, isolation, left, first);
-        let bytes = outcome.data.records.as_ref().map_or(0, |records| records.len());
+        // What will be read remotely counts as read, so that all together keep the limit.
+        let bytes = match &outcome.remote {
+            Some(remote) => remote.max_bytes,
+            None => outcome.data.records.as_ref().map_or(0, |records| records.len()),
+        };
         left = left.saturating_sub(bytes);
         first &= bytes == 0;
         outcome
     };
-    let outcomes: Vec<Outcome> = partitions.iter().map(read_one).collect();
+    let mut outcomes: Vec<Outcome> = partitions.iter().map(read_one).collect();
+    let remote = outcomes.iter_mut().filter(|outcome| outcome.remote.is_some());
+    let remote: Vec<_> = remote.map(|outcome| read_remote(broker, outcome, isolation)).collect();
+    let asked_remote = !futures_util::future::join_all(remote).await.is_empty();
+    drop(room);
     let bytes = outcomes.iter().map(records_len).sum();
-    (outcomes, bytes)
+    (outcomes, bytes, asked_remote)
+}
+
+/// The second half of a read whose offset is in remote storage only. What does not come in time is not there yet: the client asks
+/// again, and the store's answer is kept for it.
+async fn read_remote(broker: &Broker, outcome: &mut Outcome, isolation: FetchIsolation) {
+    let (Some(storage), Some(partition)) = (&broker.remote, &outcome.partition) else { return };
+    let Some(RemotePart { offset, max_bytes, min_one_batch }) = outcome.remote.take() else { return };
+    let read = crate::tier::read_partition(storage, partition, offset, max_bytes, min_one_batch, isolation);
+    let index = outcome.key.partition;
+    let max_wait = broker.dynamic_config().remote.fetch_max_wait;
+    outcome.data = match tokio::time::timeout(max_wait, read).await {
+        Ok(Ok(read)) => {
+            outcome.upper_bound = read.upper_bound;
+            read_data(index, read, isolation)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(partition = %partition.topic_partition, %error, "a read from remote storage");
+            error_data(index, error_map::remote_read(&error))
+        }
+        Err(_) => PartitionData {
+            records: Some(Default::default()),
+            aborted_transactions: (isolation == FetchIsolation::TxnCommitted).then(Vec::new),
+            ..offsets_data(index, partition)
+        },
+    };
+}
+
+fn read_data(partition_index: i32, read: PartitionRead, isolation: FetchIsolation) -> PartitionData {
+    let aborted = read.aborted_txns.iter();
+    let aborted = aborted.map(|t| AbortedTransaction { producer_id: t.producer_id, first_offset: t.first_offset });
+    PartitionData {
+        partition_index,
+        high_watermark: read.high_watermark,
+        last_stable_offset: read.last_stable_offset,
+        log_start_offset: read.log_start_offset,
+        aborted_transactions: (isolation == FetchIsolation::TxnCommitted).then(|| aborted.collect()),
+        records: Some(read.records),
+        ..Default::default()
+    }
 }
 
 fn read_partition(
@@ -199,6 +256,7 @@ fn read_partition(
         data: error_data(key.partition, error),
         partition,
         upper_bound: -1,
+        remote: None,
     };
     let partition = match find(broker, key, position) {
         Ok(partition) => partition,
@@ -215,30 +273,24 @@ fn read_partition(
             records: Some(Default::default()),
             ..offsets_data(key.partition, &partition)
         };
-        return Outcome { key: key.clone(), data, upper_bound: -1, partition: Some(partition) };
+        return Outcome { key: key.clone(), data, upper_bound: -1, partition: Some(partition), remote: None };
     }
     let partition_max_bytes = usize::try_from(position.partition_max_bytes).unwrap_or(0).min(max_bytes);
     match partition.read(position.fetch_offset, partition_max_bytes, min_one_batch, isolation) {
         Ok(read) => {
-            let aborted = read.aborted_txns.iter();
-            let aborted =
-                aborted.map(|t| AbortedTransaction { producer_id: t.producer_id, first_offset: t.first_offset });
-            let data = PartitionData {
-                partition_index: key.partition,
-                high_watermark: read.high_watermark,
-                last_stable_offset: read.last_stable_offset,
-                log_start_offset: read.log_start_offset,
-                aborted_transactions: (isolation == FetchIsolation::TxnCommitted).then(|| aborted.collect()),
-                records: Some(read.records),
-                ..Default::default()
-            };
-            Outcome { key: key.clone(), data, upper_bound: read.upper_bound, partition: Some(partition) }
+            let upper_bound = read.upper_bound;
+            let data = read_data(key.partition, read, isolation);
+            Outcome { key: key.clone(), data, upper_bound, partition: Some(partition), remote: None }
+        }
+        Err(ReadRejected::Log(ReadError::InRemoteStorage { offset, .. })) if broker.remote.is_some() => {
+            let remote = Some(RemotePart { offset, max_bytes: partition_max_bytes, min_one_batch });
+            Outcome { remote, ..failed(ErrorCode::OffsetMovedToTieredStorage, Some(partition)) }
         }
         Err(ReadRejected::Log(ReadError::OffsetOutOfRange { .. })) => {
             let aborted_transactions = (isolation == FetchIsolation::TxnCommitted).then(Vec::new);
             let data = error_data(key.partition, ErrorCode::OffsetOutOfRange);
             let data = PartitionData { aborted_transactions, ..data };
-            Outcome { key: key.clone(), data, upper_bound: -1, partition: Some(partition) }
+            Outcome { key: key.clone(), data, upper_bound: -1, partition: Some(partition), remote: None }
         }
         Err(error) => failed(error_map::read(&error), Some(partition)),
     }

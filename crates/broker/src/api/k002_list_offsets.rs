@@ -3,7 +3,7 @@
 //! Behaviour: offset by timestamp (first record at or after it; none: -1/-1 and no error), or by the special timestamps
 //! -1 latest, -2 earliest, -3 max timestamp (v7), -4 earliest local (v8), -5 latest tiered (v9), -6 earliest pending
 //! upload (v11). Under read_committed "latest" is the last stable offset. -3 and the like at a version that does not
-//! know them are UNSUPPORTED_VERSION. Only the leader answers.
+//! know them are UNSUPPORTED_VERSION. Only the leader answers. By time both tiers are searched.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::error_map;
 use crate::partition::{EpochCheck, FetchIsolation, Partition};
+use crate::tier::{RemoteReadError, RemoteStorage, find_by_timestamp, find_max_timestamp};
 
 /// Leader epochs came with this version.
 const LEADER_EPOCH_SINCE: i16 = 4;
@@ -43,15 +44,16 @@ pub async fn handle(
         let mut seen = HashSet::new();
         let repeated: HashSet<i32> =
             topic.partitions.iter().map(|p| p.partition_index).filter(|index| !seen.insert(*index)).collect();
-        let partitions = topic.partitions.iter().map(|wanted| {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
             let answer = if repeated.contains(&wanted.partition_index) {
                 Err(ErrorCode::InvalidRequest)
             } else {
-                look_up(broker, context.api_version, &topic.name, wanted, isolation)
+                look_up(broker, context.api_version, &topic.name, wanted, isolation).await
             };
-            partition_response(context.api_version, wanted.partition_index, answer)
-        });
-        response.topics.push(ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name });
+            partitions.push(partition_response(context.api_version, wanted.partition_index, answer));
+        }
+        response.topics.push(ListOffsetsTopicResponse { partitions, name: topic.name });
     }
     response
 }
@@ -86,15 +88,14 @@ fn query(version: i16, timestamp: i64) -> Result<TimestampQuery, ErrorCode> {
         MAX_TIMESTAMP => since(7, TimestampQuery::MaxTimestamp),
         EARLIEST_LOCAL => since(8, TimestampQuery::EarliestLocal),
         LATEST_TIERED => since(9, TimestampQuery::LatestTiered),
-        // Nothing is uploaded without tiered storage, so nothing is pending either.
-        EARLIEST_PENDING_UPLOAD => since(11, TimestampQuery::LatestTiered),
+        EARLIEST_PENDING_UPLOAD => since(11, TimestampQuery::EarliestPendingUpload),
         timestamp if timestamp < 0 => Err(ErrorCode::UnsupportedVersion),
         timestamp => Ok(TimestampQuery::At(timestamp)),
     }
 }
 
-fn look_up(
-    broker: &Broker,
+async fn look_up(
+    broker: &Arc<Broker>,
     version: i16,
     topic: &str,
     wanted: &ListOffsetsPartition,
@@ -108,7 +109,40 @@ fn look_up(
         EpochCheck::Fenced => return Err(ErrorCode::FencedLeaderEpoch),
         EpochCheck::Unknown => return Err(ErrorCode::UnknownLeaderEpoch),
     }
-    found_below_bound(&partition, query, isolation)
+    let is_tiered = partition.with_log(|log| log.is_tiered() && log.log_start_offset() < log.local_log_start_offset());
+    match (&broker.remote, query) {
+        (Some(remote), TimestampQuery::At(_) | TimestampQuery::MaxTimestamp) if is_tiered == Some(true) => {
+            let found = in_both_tiers(remote, &partition, query, isolation);
+            let max_wait = broker.dynamic_config().remote.list_offsets_timeout;
+            tokio::time::timeout(max_wait, found).await.unwrap_or(Err(ErrorCode::RequestTimedOut))
+        }
+        _ => found_below_bound(&partition, query, isolation),
+    }
+}
+
+/// By time, where the older part of the log is in remote storage: what is found there comes first, and of two largest timestamps
+/// the earlier record counts.
+async fn in_both_tiers(
+    remote: &Arc<RemoteStorage>,
+    partition: &Arc<Partition>,
+    query: TimestampQuery,
+    isolation: FetchIsolation,
+) -> Result<Option<OffsetForTimestamp>, ErrorCode> {
+    let failed = |error: RemoteReadError| {
+        tracing::warn!(partition = %partition.topic_partition, %error, "a look-up by time in remote storage");
+        error_map::remote_read(&error)
+    };
+    if let TimestampQuery::At(timestamp) = query {
+        let found = find_by_timestamp(remote, partition, timestamp).await.map_err(failed)?;
+        return if found.is_some() { Ok(found) } else { found_below_bound(partition, query, isolation) };
+    }
+    let older = find_max_timestamp(remote, partition).await.map_err(failed)?;
+    let newer = found_below_bound(partition, query, isolation)?;
+    Ok(match (older, newer) {
+        (Some(older), Some(newer)) if newer.timestamp_ms > older.timestamp_ms => Some(newer),
+        (Some(older), _) => Some(older),
+        (None, newer) => newer,
+    })
 }
 
 /// A record that the reader may not see yet does not exist for it.

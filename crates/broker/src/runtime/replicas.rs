@@ -43,6 +43,10 @@ impl Broker {
         }
         let image = Arc::new(image);
         self.image.store(image.clone());
+        if let Some(remote) = self.remote.as_ref().filter(|_| !local.deletes.is_empty() || !changes.configs.is_empty())
+        {
+            remote.wake();
+        }
         let (view, topic_changes) = (coordinator_image::view(image.clone()), topic_changes(&image, changes));
         for coordinator in &self.coordinators {
             coordinator.publish(view.clone(), &topic_changes);

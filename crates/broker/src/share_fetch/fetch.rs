@@ -21,7 +21,8 @@ use super::{ShareGroupSettings, ShareMember, SharePartitionId, find};
 use crate::broker::Broker;
 use crate::error_map;
 use crate::fetch::waiter::FetchWaiter;
-use crate::partition::{PartitionRead, ReadRejected};
+use crate::partition::{Partition, PartitionRead, ReadRejected};
+use crate::tier::{self, RemoteReadError};
 
 /// How often a fetch reads again at once because what it read gave nothing but is done with: batches of aborted
 /// transactions, or what was compacted away.
@@ -149,8 +150,15 @@ fn look(
     let max_bytes = room.bytes().checked_div(turns.len()).unwrap_or(0);
     for turn in &mut turns {
         let read = turn.leader.partition.read(turn.fetch_offset, max_bytes, true, settings.isolation);
-        round.bytes += read.as_ref().map_or(0, |read| i64::try_from(read.records.len()).unwrap_or(i64::MAX));
-        turn.read = Some(read);
+        let read = match read {
+            Err(ReadRejected::Log(ReadError::InRemoteStorage { .. })) => {
+                read_remote(broker, &turn.leader.partition, turn.fetch_offset, max_bytes, settings)
+            }
+            read => Some(read),
+        };
+        let records = read.as_ref().and_then(|read| read.as_ref().ok()).map_or(0, |read| read.records.len());
+        round.bytes += i64::try_from(records).unwrap_or(i64::MAX);
+        turn.read = read;
     }
     let enough = last || round.bytes >= params.min_bytes.max(1) || !round.answers.is_empty();
     let mut left = if enough { i64::from(params.max_records) } else { 0 };
@@ -184,6 +192,30 @@ fn take_turn(
         Turn::Ended(error) => {
             broker.share_fetch.forget(&leader);
             round.answers.push(Fetched::error(id, error));
+        }
+    }
+}
+
+/// A read of what is in remote storage only; `None` when it does not come in time: a later look finds it kept. A turn must end before
+/// anything else happens to its request, so this waits here, and the worker's other tasks go on elsewhere.
+fn read_remote(
+    broker: &Broker,
+    partition: &Arc<Partition>,
+    offset: i64,
+    max_bytes: usize,
+    settings: &ShareGroupSettings,
+) -> Option<Result<PartitionRead, ReadRejected>> {
+    let storage = broker.remote.as_ref()?;
+    let runtime = tokio::runtime::Handle::current();
+    let read = tier::read_partition(storage, partition, offset, max_bytes, true, settings.isolation);
+    let max_wait = broker.dynamic_config().remote.fetch_max_wait;
+    let read = async { tokio::time::timeout(max_wait, read).await };
+    match tokio::task::block_in_place(|| runtime.block_on(read)).ok()? {
+        Ok(read) => Some(Ok(read)),
+        Err(RemoteReadError::Rejected(error)) => Some(Err(error)),
+        Err(error) => {
+            tracing::warn!(partition = %partition.topic_partition, %error, "a read from remote storage");
+            None
         }
     }
 }

@@ -21,6 +21,7 @@ use taccola_meta::controller::broker::kafka_feature_ranges;
 use taccola_meta::controller::{BrokerSpec, Controller, ControllerSettings, PreviousShutdown};
 use taccola_meta::image::MetadataImage;
 use taccola_meta::image::cluster::{ControllerRegistration, Endpoint};
+use taccola_meta::image::config::ConfigResource;
 use taccola_net::reply_memory::ReplyMemory;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -42,6 +43,7 @@ use crate::runtime::replicas::describe;
 use crate::runtime::storage::{self, DiskSpace};
 use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state;
+use crate::tier::RemoteStorage;
 use crate::topic_config::TopicConfig;
 use crate::transactions;
 use dirs::LogDirs;
@@ -96,6 +98,8 @@ pub(crate) async fn open(
     };
     let opened = recovery::open_logs(&dirs, config.node_id, config.taccola.journal_bytes, &shared, &config_of, now_ms)?;
     let OpenedLogs { mut logs, journal: Journal { staging, writer }, summary } = opened;
+    let remote =
+        RemoteStorage::open(&config.remote).map_err(|error| StartError::Config(format!("remote storage: {error}")))?;
     let (stop, _) = watch::channel(false);
     let journal = Arc::new(JournalRuntime::new(staging, writer, Box::new(storage_failed)));
     spawn_checkpointer(&journal)?;
@@ -128,6 +132,7 @@ pub(crate) async fn open(
     let metadata =
         MetadataLog::start(metadata_partition.clone(), journal.clone(), durability, &config, directory_id).await?;
     let image = metadata.image().clone();
+    check_tiered_topics(&config, &image)?;
     let kraft_version = metadata.kraft_version();
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let rules = Arc::new(TableRules::new(config.node_id, settings.clone(), dynamic.clone()));
@@ -168,6 +173,7 @@ pub(crate) async fn open(
         cleaner: CleanerState::default(),
         disk_space: DiskSpace::new(dirs.dirs.iter().map(|dir| dir.path.clone()), &config.taccola),
         recovery_mode,
+        remote,
         producer_ids: ProducerIds::default(),
         settings,
         stop,
@@ -282,6 +288,25 @@ fn refuse_foreign_names(
         }
     }
     Ok(())
+}
+
+/// Without remote storage tiered topics would begin where their local part does, and the rest be forgotten.
+fn check_tiered_topics(config: &ServerConfig, image: &MetadataImage) -> Result<(), StartError> {
+    if config.remote.enable {
+        return Ok(());
+    }
+    let is_tiered = |name: &str| {
+        let overrides = image.configs.of(&ConfigResource::topic(name));
+        overrides.and_then(|map| map.get("remote.storage.enable")).is_some_and(|value| value == "true")
+    };
+    match image.topics.iter().find(|topic| is_tiered(&topic.name)) {
+        Some(topic) => Err(StartError::Config(format!(
+            "topic {} has remote.storage.enable=true: set remote.log.storage.system.enable=true and taccola.remote.storage.url, and \
+             delete or change such topics before tiered storage is switched off",
+            topic.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Gives the logs that were found to the partitions of the image. What the image does not know goes where deleted partitions

@@ -20,11 +20,21 @@ impl PartitionLog {
             Ok(Some(OffsetForTimestamp { offset, timestamp_ms: -1, leader_epoch: leader_epoch.unwrap_or(-1) }))
         };
         match query {
-            TimestampQuery::Earliest | TimestampQuery::EarliestLocal => {
-                special(self.log_start_offset, self.epoch_for_offset(self.log_start_offset))
+            TimestampQuery::Earliest => special(self.log_start_offset, self.epoch_for_offset(self.log_start_offset)),
+            TimestampQuery::EarliestLocal => {
+                let offset = self.local_log_start_offset();
+                special(offset, self.epoch_for_offset(offset))
             }
             TimestampQuery::Latest => special(self.log_end_offset, self.latest_leader_epoch()),
+            TimestampQuery::LatestTiered if self.is_tiered() && self.copied_to > 0 => {
+                special(self.copied_to - 1, self.epoch_for_offset(self.copied_to - 1))
+            }
             TimestampQuery::LatestTiered => special(-1, None),
+            TimestampQuery::EarliestPendingUpload if self.is_tiered() => {
+                let offset = self.copied_to.max(self.local_log_start_offset());
+                special(offset, self.epoch_for_offset(offset))
+            }
+            TimestampQuery::EarliestPendingUpload => special(-1, None),
             TimestampQuery::MaxTimestamp => self.record_with_max_timestamp(),
             TimestampQuery::At(timestamp) => self.first_record_at_or_after(timestamp),
         }

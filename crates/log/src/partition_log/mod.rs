@@ -4,6 +4,7 @@
 //! INVARIANTS
 //! - `segments` is never empty, sorted by base offset; the last one is active, alone is written to, and its base offset is
 //!   at most `log_end_offset`.
+//! - `log_start_offset` is in a local segment or behind them, except where a tiered log keeps the older part remotely (`tier.rs`).
 //! - `log_start_offset <= high_watermark <= log_end_offset`, `recovery_point <= log_end_offset`.
 //! - A batch is in the log (below `log_end_offset`) only after all its bytes were handed to the file system.
 //! - Once `offline` is set nothing is written or read any more.
@@ -22,6 +23,7 @@ mod scrub;
 mod shrink;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod types;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +45,7 @@ pub(crate) use open::Listing;
 pub use open::parse_quarantine;
 pub use read::ReadSlice;
 pub use scrub::{ScrubJob, ScrubOutcome};
+pub use tier::{CopyCandidate, CopyIndexes};
 pub use types::*;
 
 /// Recent batches of the active segment whose position is kept in memory, for readers at the tail.
@@ -131,6 +134,11 @@ pub struct PartitionLog {
     compacted: bool,
     quarantined: Vec<QuarantinedRange>,
     removals: Vec<PendingRemoval>,
+    /// See `tier.rs`; 0 until the broker knows.
+    copied_to: i64,
+    /// A log start offset below the first segment that the checkpoint named when this log was opened without knowing whether it is
+    /// tiered; the first settings decide.
+    remote_start: Option<i64>,
     /// Upper end of what the last retention check found old enough; see `apply_retention`.
     expired_before: i64,
     late_reports: Vec<RecoveryReport>,
@@ -168,6 +176,15 @@ impl PartitionLog {
     pub fn set_config(&mut self, config: Arc<LogConfig>) {
         self.compacted |= self.config.cleanup_compact;
         self.config = config;
+        let remote_start = self.remote_start.take();
+        if self.config.remote_storage_enable {
+            self.log_start_offset = remote_start.unwrap_or(self.log_start_offset).min(self.log_start_offset);
+        } else {
+            let first = self.segments.first().map_or(0, |segment| segment.base_offset);
+            if first > self.log_start_offset {
+                self.move_log_start(first);
+            }
+        }
     }
 
     /// The partition's folder.

@@ -147,6 +147,8 @@ impl PartitionLog {
             compacted: false,
             quarantined: Vec::new(),
             removals: Vec::new(),
+            copied_to: 0,
+            remote_start: None,
             expired_before: -1,
             late_reports: Vec::new(),
             txn_sums: OnceLock::new(),
@@ -285,6 +287,13 @@ impl PartitionLog {
             ));
         } else {
             self.log_start_offset = hints.log_start_offset.max(first);
+            // A tiered log's older part is not here.
+            if hints.log_start_offset < first {
+                self.remote_start = Some(hints.log_start_offset.max(0));
+            }
+            if self.config.remote_storage_enable {
+                self.log_start_offset = self.remote_start.take().unwrap_or(self.log_start_offset);
+            }
         }
         self.high_watermark = self.log_start_offset;
         if is_clean {

@@ -383,6 +383,10 @@ impl PartitionLog {
         if offset < start || offset > end {
             return Err(ReadError::OffsetOutOfRange { offset, start, end });
         }
+        let local_start = self.local_log_start_offset();
+        if offset < local_start {
+            return Err(ReadError::InRemoteStorage { offset, local_start });
+        }
         let upper_bound = upper_bound.min(end);
         if offset >= upper_bound {
             return Ok(ReadSlice::empty(self, offset));

@@ -144,7 +144,7 @@ impl PartitionLog {
         Ok(self.log_start_offset)
     }
 
-    fn move_log_start(&mut self, offset: Offset) {
+    pub(super) fn move_log_start(&mut self, offset: Offset) {
         self.log_start_offset = offset;
         self.high_watermark = self.high_watermark.max(offset);
         self.epochs_mut().truncate_from_start(offset);
@@ -171,16 +171,33 @@ impl PartitionLog {
         let old_start = self.log_start_offset;
         let mut outcome = RetentionOutcome::default();
         if self.config.cleanup_delete {
-            let by_time = self.expired_segments(now_ms)?;
+            let (retention_ms, retention_bytes, dispensable) = self.local_bounds();
+            let by_time = self.expired_segments(now_ms, retention_ms)?;
             let expired_before = self.base_behind(by_time);
             let agreed = self.segments.iter().take_while(|s| s.base_offset < self.expired_before).count();
-            outcome.add(&self.remove_oldest_and_roll(by_time.min(agreed), now_ms)?);
+            outcome.add(&self.remove_oldest_and_roll(by_time.min(agreed).min(dispensable), now_ms)?);
             self.expired_before = expired_before;
-            outcome.add(&self.remove_oldest_and_roll(self.oversize_segments(), now_ms)?);
+            let (.., dispensable) = self.local_bounds();
+            let oversize = self.oversize_segments(retention_bytes).min(dispensable);
+            outcome.add(&self.remove_oldest_and_roll(oversize, now_ms)?);
         }
         outcome.add(&self.remove_below_log_start(now_ms)?);
         outcome.new_log_start_offset = (self.log_start_offset != old_start).then_some(self.log_start_offset);
         Ok(outcome)
+    }
+
+    /// What retention of the local segments goes by: age, size, and how many of the oldest may go at all. Of a tiered log only
+    /// what is in remote storage may; where copying is switched off the log start offset follows instead.
+    fn local_bounds(&self) -> (i64, i64, usize) {
+        let config = &self.config;
+        if !config.remote_storage_enable {
+            return (config.retention_ms, config.retention_bytes, usize::MAX);
+        }
+        let or = |local: i64, total: i64| if local == -2 { total } else { local };
+        let copied = (0..self.segments.len()).take_while(|i| self.segment_end(*i) <= self.copied_to).count();
+        let dispensable = if config.remote_copy_disable { usize::MAX } else { copied };
+        let retention_ms = or(config.local_retention_ms, config.retention_ms);
+        (retention_ms, or(config.local_retention_bytes, config.retention_bytes), dispensable)
     }
 
     /// Base offset of the segment behind the first `count`; the log's end when there is none.
@@ -188,9 +205,9 @@ impl PartitionLog {
         self.segments.get(count).map_or(self.log_end_offset, |segment| segment.base_offset)
     }
 
-    /// How many of the oldest segments are beyond `retention.ms`. One whose timestamps lie in the future is not.
-    fn expired_segments(&self, now_ms: i64) -> Result<usize, LogError> {
-        if self.config.retention_ms < 0 {
+    /// How many of the oldest segments are older than `retention_ms`. One whose timestamps lie in the future is not.
+    fn expired_segments(&self, now_ms: i64, retention_ms: i64) -> Result<usize, LogError> {
+        if retention_ms < 0 {
             return Ok(0);
         }
         let mut count = 0;
@@ -201,7 +218,7 @@ impl PartitionLog {
             }
             let newest = segment.max_timestamp(&self.shared, &self.dir, end)?.timestamp;
             let newest = if newest >= 0 { newest } else { self.modified_ms(segment) };
-            if now_ms.saturating_sub(newest) <= self.config.retention_ms {
+            if now_ms.saturating_sub(newest) <= retention_ms {
                 break;
             }
             count += 1;
@@ -216,8 +233,8 @@ impl PartitionLog {
         age.and_then(|age| i64::try_from(age.as_millis()).ok()).unwrap_or(i64::MAX)
     }
 
-    fn oversize_segments(&self) -> usize {
-        let Ok(limit) = u64::try_from(self.config.retention_bytes) else { return 0 };
+    fn oversize_segments(&self, retention_bytes: i64) -> usize {
+        let Ok(limit) = u64::try_from(retention_bytes) else { return 0 };
         let mut excess = self.size_bytes().saturating_sub(limit);
         let mut count = 0;
         for (i, segment) in self.segments.iter().enumerate() {
@@ -241,7 +258,8 @@ impl PartitionLog {
         }
         let outcome = self.remove_oldest(count, now_ms)?;
         let first = self.segments.first().map_or(0, |segment| segment.base_offset);
-        if first > self.log_start_offset {
+        let is_kept_remotely = self.config.remote_storage_enable && first <= self.copied_to;
+        if first > self.log_start_offset && !is_kept_remotely {
             self.move_log_start(first);
         }
         Ok(outcome)

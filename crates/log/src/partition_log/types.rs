@@ -110,8 +110,10 @@ pub enum TimestampQuery {
     MaxTimestamp,
     /// -4
     EarliestLocal,
-    /// -5
+    /// -5: the last offset that is in remote storage.
     LatestTiered,
+    /// -6: the first that is not.
+    EarliestPendingUpload,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,10 +72,10 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Size at which an index file is full and its segment rolls, unless the topic says otherwise."),
     key("log.initial.task.delay.ms").long(30_000).ms().min(0).low().internal().accepted()
         .doc("How long after the start the periodic work on logs begins."),
-    key("log.local.retention.bytes").long(-2).bytes().min(-2).medium().cluster_wide().accepted()
+    key("log.local.retention.bytes").long(-2).bytes().min(-2).medium().cluster_wide().implemented()
         .doc("Bytes kept on the local disk by tiered topics, unless the topic says otherwise; -2: as \
              log.retention.bytes."),
-    key("log.local.retention.ms").long(-2).ms().min(-2).medium().cluster_wide().accepted()
+    key("log.local.retention.ms").long(-2).ms().min(-2).medium().cluster_wide().implemented()
         .doc("Time that tiered topics keep records on the local disk, unless the topic says otherwise; -2: as \
              log.retention.ms."),
     key("log.message.timestamp.after.max.ms").long(3_600_000).ms().min(0).medium().cluster_wide().implemented()

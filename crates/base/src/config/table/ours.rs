@@ -30,6 +30,12 @@ pub(super) static KEYS: &[ConfigKey] = &[
              gigabyte or more per second, so the default takes less than a hundredth of one."),
     key("taccola.scrub.interval.ms").long(604_800_000).min(0).low().ours().implemented()
         .doc("Time from the end of one pass of the scrubber over all logs to the start of the next."),
+    key("taccola.remote.storage.url").of(String).medium().ours().implemented()
+        .doc("Where tiered topics' segments go: file:///dir, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix. How it is \
+             reached stands under rsm.config. and in the environment."),
+    key("taccola.remote.fetch.cache.bytes").long(134_217_728).range(16_777_216, 1_099_511_627_776).bytes().medium().ours()
+        .implemented()
+        .doc("Memory for what was read of remote segments, and of what probably will be next."),
     key("taccola.data.dir").of(String).medium().ours().accepted()
         .doc("Home of indexes and states that are no part of Kafka's directory; nothing is kept there yet."),
     key("taccola.log.format").string("human").one_of(&["human", "json"]).low().ours().implemented()

@@ -2,7 +2,6 @@
 
 use super::super::key::ConfigType::Int;
 use super::super::key::{ConfigKey, Valid, topic_key};
-use super::reasons;
 
 #[rustfmt::skip]
 pub(super) static KEYS: &[ConfigKey] = &[
@@ -40,9 +39,9 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Size at which a segment is closed, without segment.bytes' lower bound, for tests."),
     topic_key("leader.replication.throttled.replicas").list("").valid(Valid::ThrottledReplicas).medium().accepted()
         .doc("Replicas to which sending is throttled, as partition:broker, or * for all."),
-    topic_key("local.retention.bytes").long(-2).bytes().min(-2).medium().synonyms(&["log.local.retention.bytes"]).accepted()
+    topic_key("local.retention.bytes").long(-2).bytes().min(-2).medium().synonyms(&["log.local.retention.bytes"]).implemented()
         .doc("Bytes that a tiered partition keeps on the local disk; -2: as retention.bytes."),
-    topic_key("local.retention.ms").long(-2).ms().min(-2).medium().synonyms(&["log.local.retention.ms"]).accepted()
+    topic_key("local.retention.ms").long(-2).ms().min(-2).medium().synonyms(&["log.local.retention.ms"]).implemented()
         .doc("Time that a tiered partition keeps records on the local disk; -2: as retention.ms."),
     topic_key("max.compaction.lag.ms").long(i64::MAX).ms().min(1).medium().synonyms(&["log.cleaner.max.compaction.lag.ms"])
         .implemented()
@@ -68,11 +67,11 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("In-sync replicas without which acks=all is refused."),
     topic_key("preallocate").boolean(false).medium().synonyms(&["log.preallocate"]).implemented()
         .doc("Give a new segment its full size on disk at once."),
-    topic_key("remote.log.copy.disable").boolean(false).medium().accepted()
+    topic_key("remote.log.copy.disable").boolean(false).medium().implemented()
         .doc("Stop copying segments of a tiered topic."),
-    topic_key("remote.log.delete.on.disable").boolean(false).medium().accepted()
+    topic_key("remote.log.delete.on.disable").boolean(false).medium().implemented()
         .doc("Delete what is in remote storage when tiering is switched off."),
-    topic_key("remote.storage.enable").boolean(false).medium().refused(reasons::REMOTE)
+    topic_key("remote.storage.enable").boolean(false).medium().implemented()
         .doc("Whether the topic is tiered to remote storage."),
     topic_key("retention.bytes").long(-1).bytes().medium().synonyms(&["log.retention.bytes"]).implemented()
         .doc("Bytes that a partition keeps; -1: no bound."),
