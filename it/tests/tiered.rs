@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use taccola_it::clients::{kafka_tool, kcat, python};
 use taccola_it::conn::Conn;
 use taccola_it::crash::number;
-use taccola_it::requests::{batch, create_topic, fetch, list_offset, new_topic, produced, read_all};
+use taccola_it::requests::{batch, create_topic, fetch, list_offset, new_topic, produced, read_all, records_of};
 use taccola_it::{Broker, eventually, free_port, run};
 use tempfile::TempDir;
 
@@ -222,6 +222,34 @@ fn a_kill_while_copying_costs_nothing() {
         let all = files(store.path(), "").len();
         (bases.len() == logs.len() && all == logs.len() * 5 && local > 0).then_some(())
     });
+}
+
+#[test]
+fn what_takes_long_is_not_there_yet() {
+    let store = tempfile::tempdir().unwrap();
+    let mut lines = properties(&format!("file://{}", store.path().display()));
+    lines.retain(|line| !line.starts_with("remote.fetch.max.wait.ms"));
+    lines.push("remote.fetch.max.wait.ms=20".to_owned());
+    lines.push("remote.log.manager.fetch.max.bytes.per.second=4194304".to_owned());
+    let broker = start(&lines);
+    let mut conn = connect(&broker);
+    new_topic(&mut conn, TOPIC, 1, TIERED);
+    produce(&mut conn, 0, 24);
+    all_tiered(&mut conn, &broker);
+    let (mut next, mut empty) = (0, 0);
+    eventually("all records", || {
+        let data = fetch(&mut conn, TOPIC, 0, next);
+        assert_eq!(data.error_code, 0);
+        let records = records_of(&data, next);
+        empty += usize::from(records.is_empty());
+        for record in records {
+            assert_eq!(record.offset, next);
+            assert!(record.value.as_deref() == Some(value(usize::try_from(next).unwrap()).as_bytes()), "{next}");
+            next += 1;
+        }
+        (next == 240).then_some(())
+    });
+    assert!(empty > 0, "nothing was slow");
 }
 
 /// moto's server, which speaks S3. Killed when dropped.

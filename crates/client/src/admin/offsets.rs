@@ -23,6 +23,8 @@ pub enum OffsetSpec {
     MaxTimestamp,
     /// First offset that is still on the broker's own disk (KIP-405).
     EarliestLocal,
+    /// Last offset that is in remote storage (KIP-405).
+    LatestTiered,
     /// Of the first record at or after this time in milliseconds.
     Timestamp(i64),
 }
@@ -34,6 +36,7 @@ impl OffsetSpec {
             Self::Earliest => -2,
             Self::MaxTimestamp => -3,
             Self::EarliestLocal => -4,
+            Self::LatestTiered => -5,
             Self::Timestamp(ms) => ms.max(0),
         }
     }
@@ -43,6 +46,7 @@ impl OffsetSpec {
         match self {
             Self::MaxTimestamp => 7,
             Self::EarliestLocal => 8,
+            Self::LatestTiered => 9,
             _ => 1,
         }
     }

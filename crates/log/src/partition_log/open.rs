@@ -271,7 +271,7 @@ impl PartitionLog {
         let began = epochs.and_then(|(entries, _)| entries.first().map(|(_, start)| *start));
         if let Some(began) = began.filter(|began| *began < first) {
             let log = &self.topic_partition;
-            tracing::warn!(%log, from = began, to = first, "the log's first segments are gone: unfinished retention, or loss");
+            tracing::warn!(%log, from = began, to = first, "the log's first segments are not here: a tiered log's, unfinished retention, or loss");
         }
     }
 

@@ -103,7 +103,8 @@ async fn describe_one(admin: &Admin, name: &str) -> Result<(Value, Vec<Table>), 
     let topic = admin.describe_topic(name).await?;
     let resource = ConfigResource { kind: ResourceType::Topic, name: name.to_owned() };
     let configs = admin.describe_configs(&resource, false).await?;
-    let offsets = offsets(admin, &topic).await;
+    let is_tiered = configs.iter().any(|c| c.name == "remote.storage.enable" && c.value.as_deref() == Some("true"));
+    let offsets = offsets(admin, &topic, is_tiered).await;
 
     let mut summary = Table::new(&[]);
     summary.row(["NAME", name]);
@@ -116,21 +117,27 @@ async fn describe_one(admin: &Admin, name: &str) -> Result<(Value, Vec<Table>), 
         summary.row(["INTERNAL", "yes"]);
     }
 
-    let mut partitions = Table::new(&["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END"]);
+    let mut columns = vec!["PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END"];
+    if is_tiered {
+        columns.extend(["LOCAL START", "TIERED TO"]);
+    }
+    let mut partitions = Table::new(&columns);
     let mut partition_values = Vec::new();
     for p in &topic.partitions {
-        let (start, end) = offsets.get(usize::try_from(p.index).unwrap_or(usize::MAX)).copied().unwrap_or((None, None));
+        let Bounds { start, end, local_start, tiered_to } =
+            offsets.get(usize::try_from(p.index).unwrap_or(usize::MAX)).copied().unwrap_or_default();
+        let shown = |offset: Option<i64>| offset.map_or("-".to_owned(), |offset| offset.to_string());
         let leader = p.leader.map_or("none".to_owned(), |leader| leader.to_string());
-        partitions.row([
+        let mut row = vec![
             p.index.to_string(),
             leader,
             p.leader_epoch.to_string(),
             ids(&p.replicas),
             ids(&p.isr),
-            start.map_or("-".to_owned(), |o| o.to_string()),
-            end.map_or("-".to_owned(), |o| o.to_string()),
-        ]);
-        partition_values.push(json!({
+            shown(start),
+            shown(end),
+        ];
+        let mut value = json!({
             "partition": p.index,
             "leader": p.leader,
             "leader_epoch": p.leader_epoch,
@@ -139,7 +146,16 @@ async fn describe_one(admin: &Admin, name: &str) -> Result<(Value, Vec<Table>), 
             "offline": p.offline,
             "start_offset": start,
             "end_offset": end,
-        }));
+        });
+        if is_tiered {
+            row.extend([shown(local_start), shown(tiered_to)]);
+            if let Some(value) = value.as_object_mut() {
+                value.insert("local_start_offset".to_owned(), json!(local_start));
+                value.insert("last_tiered_offset".to_owned(), json!(tiered_to));
+            }
+        }
+        partitions.row(row);
+        partition_values.push(value);
     }
 
     let mut own = Table::new(&["CONFIG", "VALUE"]);
@@ -167,8 +183,18 @@ fn ids(nodes: &[i32]) -> String {
     format!("[{}]", nodes.iter().map(i32::to_string).collect::<Vec<_>>().join(" "))
 }
 
-/// First and end offset per partition; unknown where a partition has no leader or may not be read.
-async fn offsets(admin: &Admin, topic: &Arc<TopicMetadata>) -> Vec<(Option<i64>, Option<i64>)> {
+/// Where a partition begins and ends; unknown where it has no leader or may not be read.
+#[derive(Clone, Copy, Default)]
+struct Bounds {
+    start: Option<i64>,
+    end: Option<i64>,
+    /// Of a tiered topic: the first offset on the broker's disk, and the last that is in remote storage.
+    local_start: Option<i64>,
+    tiered_to: Option<i64>,
+}
+
+/// By partition index.
+async fn offsets(admin: &Admin, topic: &Arc<TopicMetadata>, is_tiered: bool) -> Vec<Bounds> {
     let mut found = Vec::with_capacity(topic.partitions.len());
     let led: Vec<_> = topic
         .partitions
@@ -181,10 +207,19 @@ async fn offsets(admin: &Admin, topic: &Arc<TopicMetadata>) -> Vec<(Option<i64>,
         admin.list_offsets(&asked, IsolationLevel::ReadUncommitted).await.unwrap_or_default()
     };
     let (starts, ends) = (ask(OffsetSpec::Earliest).await, ask(OffsetSpec::Latest).await);
+    let (mut locals, mut tiered) = (Default::default(), Default::default());
+    if is_tiered {
+        locals = ask(OffsetSpec::EarliestLocal).await;
+        tiered = ask(OffsetSpec::LatestTiered).await;
+    }
     for p in &topic.partitions {
         let partition = TopicPartition::new(Arc::clone(&topic.name), p.index);
-        let start = starts.get(&partition).and_then(|o| o.offset);
-        found.push((start, ends.get(&partition).and_then(|o| o.offset)));
+        found.push(Bounds {
+            start: starts.get(&partition).and_then(|o| o.offset),
+            end: ends.get(&partition).and_then(|o| o.offset),
+            local_start: locals.get(&partition).and_then(|o| o.offset),
+            tiered_to: tiered.get(&partition).and_then(|o| o.offset),
+        });
     }
     found
 }
