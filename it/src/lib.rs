@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod requests;
 pub mod server;
 pub mod txn;
+pub mod txn_answers;
 pub mod txn_campaign;
 pub mod txn_load;
 

@@ -35,9 +35,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Everything that is wrong with it, each under the number of its anomaly.
-    pub fn judge(&self) -> Vec<(u32, String)> {
-        (1..=14).flat_map(|anomaly| self.of(anomaly).into_iter().map(move |what| (anomaly, what))).collect()
+    /// Everything that is wrong with it: how often each anomaly was found, and the first of them.
+    pub fn judge(&self) -> Vec<String> {
+        let found = (1..=14).map(|anomaly| (anomaly, self.of(anomaly))).filter(|(_, found)| !found.is_empty());
+        found
+            .map(|(anomaly, found)| format!("{anomaly}, {} times: {:#?}", found.len(), &found[..found.len().min(8)]))
+            .collect()
     }
 
     /// One anomaly's finds.

@@ -572,6 +572,32 @@ fn describe_list_and_abort_what_hangs() {
     assert!(committed(&mut conn, "t", 0).is_empty());
 }
 
+/// Somebody ended the transaction in one partition under a higher epoch: the marker is refused there for good, and the id must
+/// be usable again all the same. In Kafka it stays in PrepareCommit.
+#[test]
+fn a_marker_that_is_refused_for_good_does_not_hold_up_the_transaction() {
+    let (_broker, mut conn) = start();
+    let mut p = Producer::new(&mut conn, "refused");
+    for partition in 0..2 {
+        assert_eq!(p.produce(&mut conn, PRODUCE_V2, "t", partition, &["x"]), ErrorCode::None);
+        p.sequence = 0;
+    }
+    let marker = WritableTxnMarker {
+        producer_id: p.producer_id,
+        producer_epoch: p.epoch + 7,
+        transaction_result: false,
+        topics: vec![WritableTxnMarkerTopic { name: "t".into(), partition_indexes: vec![0] }],
+        coordinator_epoch: 0,
+        transaction_version: 0,
+    };
+    let response = conn.ask(&WriteTxnMarkersRequest { markers: vec![marker] }, 1);
+    assert_eq!(response.markers[0].topics[0].partitions[0].error_code, 0);
+    assert_eq!(p.end(&mut conn, END_V2, true), ErrorCode::None);
+    Producer::new(&mut conn, "refused");
+    settled(&mut conn, "t", 1);
+    assert_eq!((committed(&mut conn, "t", 0), committed(&mut conn, "t", 1)), (vec![], vec!["x".to_owned()]));
+}
+
 #[test]
 fn anomaly_6_what_was_aborted_stays_unseen_and_what_is_open_stays_open_after_restarts() {
     let (mut broker, mut conn) = start();

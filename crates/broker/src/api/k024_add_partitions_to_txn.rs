@@ -1,11 +1,13 @@
 //! AddPartitionsToTxn, key 24, v0–v5.
 //!
 //! Behaviour: v0–v3 come from producers, one transaction each; from v4 on brokers ask for several transactions, either to
-//! add partitions or only to verify that they are part of the transaction (KIP-890). Where one partition does not exist
-//! nothing of the transaction is added, and the others are OPERATION_NOT_ATTEMPTED.
+//! add partitions or only to verify that they are part of the transaction (KIP-890). Where one partition does not exist, or
+//! a producer asks for one of an internal topic, nothing of the transaction is added, and the others are
+//! OPERATION_NOT_ATTEMPTED.
 
 use std::sync::Arc;
 
+use taccola_base::topic::is_internal;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::add_partitions_to_txn_request::{AddPartitionsToTxnRequest, AddPartitionsToTxnTransaction};
 use taccola_wire::messages::add_partitions_to_txn_response::{AddPartitionsToTxnResponse, AddPartitionsToTxnResult};
@@ -45,12 +47,15 @@ async fn add(
     transaction: &AddPartitionsToTxnTransaction,
 ) -> AddPartitionsToTxnResult {
     let image = broker.image();
-    let exists = |topic: &str, partition: i32| image.topics.partition(topic, partition).is_some();
-    if transaction.topics.iter().any(|topic| topic.partitions.iter().any(|p| !exists(&topic.name, *p))) {
-        return add_partitions_error(transaction, |topic, partition| match exists(topic, partition) {
-            true => ErrorCode::OperationNotAttempted,
-            false => ErrorCode::UnknownTopicOrPartition,
-        });
+    let by_producer = context.api_version < BATCH_SINCE;
+    let error = |topic: &str, partition: i32| match image.topics.partition(topic, partition) {
+        _ if by_producer && is_internal(topic) => Some(ErrorCode::TopicAuthorizationFailed),
+        None => Some(ErrorCode::UnknownTopicOrPartition),
+        Some(_) => None,
+    };
+    if transaction.topics.iter().any(|topic| topic.partitions.iter().any(|p| error(&topic.name, *p).is_some())) {
+        let told = |topic: &str, partition: i32| error(topic, partition).unwrap_or(ErrorCode::OperationNotAttempted);
+        return add_partitions_error(transaction, told);
     }
     drop(image);
     broker.add_partitions_to_txn(context.api_version, transaction).await

@@ -1,7 +1,8 @@
 //! WriteTxnMarkers, key 27, v1–v2. Asked by other brokers' coordinators, and by `kafka-transactions.sh abort`.
 //!
 //! Behaviour: each marker ends its producer's transaction in each of the partitions, which answer one by one once the
-//! marker is durable. Version notes: v2 names the transaction version, so that a late marker cannot end the next
+//! marker is durable. A producer with several markers has one row, in which the last answer of each partition stands, and one
+//! whose markers name no partition has none, as in Kafka. Version notes: v2 names the transaction version, so that a late marker cannot end the next
 //! transaction (KIP-1228).
 
 use std::sync::Arc;
@@ -20,11 +21,30 @@ pub async fn handle(
     _context: &RequestContext,
     request: WriteTxnMarkersRequest,
 ) -> WriteTxnMarkersResponse {
-    let mut markers = Vec::new();
+    let mut markers: Vec<WritableTxnMarkerResult> = Vec::new();
     for marker in request.markers {
-        markers.push(write(broker, marker).await);
+        if marker.topics.iter().all(|topic| topic.partition_indexes.is_empty()) {
+            continue;
+        }
+        let written = write(broker, marker).await;
+        match markers.iter_mut().find(|row| row.producer_id == written.producer_id) {
+            Some(row) => written.topics.into_iter().for_each(|topic| merge(&mut row.topics, topic)),
+            None => markers.push(written),
+        }
     }
     WriteTxnMarkersResponse { markers }
+}
+
+fn merge(topics: &mut Vec<WritableTxnMarkerTopicResult>, later: WritableTxnMarkerTopicResult) {
+    match topics.iter_mut().find(|topic| topic.name == later.name) {
+        Some(topic) => {
+            topic
+                .partitions
+                .retain(|row| later.partitions.iter().all(|new| new.partition_index != row.partition_index));
+            topic.partitions.extend(later.partitions);
+        }
+        None => topics.push(later),
+    }
 }
 
 async fn write(broker: &Arc<Broker>, marker: WritableTxnMarker) -> WritableTxnMarkerResult {
