@@ -93,10 +93,13 @@ fn anew(batch: &Bytes, header: &BatchHeader, window: &Range<i64>) -> Result<Opti
             offsets.push(record.offset);
         }
     }
-    if offsets.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Outgoing { bytes: builder.build()?.to_vec(), offsets: SourceOffsets::Listed(offsets) }))
+    let (Some(first), Some(last)) = (offsets.first().copied(), offsets.last().copied()) else { return Ok(None) };
+    let count = i64::from(builder.records_count());
+    let offsets = match last - first + 1 == count {
+        true => SourceOffsets::Dense { first, count },
+        false => SourceOffsets::Listed(offsets),
+    };
+    Ok(Some(Outgoing { bytes: builder.build()?.to_vec(), offsets }))
 }
 
 /// Where committed offsets of one partition point after a restore: to the same next record. Fed with what was written, in
@@ -174,7 +177,7 @@ mod tests {
         assert_eq!(outgoing(&batch, &(0..10)).unwrap(), None);
         assert_eq!(outgoing(&batch, &(14..20)).unwrap(), None);
         let out = outgoing(&batch, &(11..13)).unwrap().unwrap();
-        assert_eq!(out.offsets, SourceOffsets::Listed(vec![11, 12]));
+        assert_eq!(out.offsets, SourceOffsets::Dense { first: 11, count: 2 });
         assert_eq!(records(&out.bytes).iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2]);
         let control = taccola_wire::batch::ControlRecord::Commit { coordinator_epoch: 0 };
         let marker = taccola_wire::batch::end_txn_marker(1, 2, 3, &control).unwrap();

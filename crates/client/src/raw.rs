@@ -188,6 +188,8 @@ pub struct BatchWriter {
     partition: TopicPartition,
     producer: ProducerId,
     next_sequence: i32,
+    /// Whether the broker knows the producer: one that it does not know may begin with any sequence.
+    known: bool,
     /// Oldest first.
     window: VecDeque<Sent>,
 }
@@ -201,7 +203,7 @@ struct Sent {
 impl BatchWriter {
     /// A producer id must not be used by two writers of one partition.
     pub fn new(client: Client, partition: TopicPartition, producer: ProducerId) -> Self {
-        Self { client, partition, producer, next_sequence: 0, window: VecDeque::new() }
+        Self { client, partition, producer, next_sequence: 0, known: false, window: VecDeque::new() }
     }
 
     /// Takes a batch, whose producer, base offset and leader epoch are set here. Returns where the oldest one of those on
@@ -215,7 +217,7 @@ impl BatchWriter {
         self.next_sequence = sequence_after(self.next_sequence, header.records_count);
         self.window.push_back(Sent { batch: batch.into(), reply: None });
         self.send_unsent().await;
-        match self.window.len() >= IN_FLIGHT {
+        match self.window.len() >= IN_FLIGHT || !self.known {
             true => self.settle_oldest().await.map(Some),
             false => Ok(None),
         }
@@ -254,6 +256,7 @@ impl BatchWriter {
             let error = match self.oldest_reply().await {
                 Ok(offset) => {
                     self.window.pop_front();
+                    self.known = true;
                     return Ok(offset);
                 }
                 Err(error) => error,

@@ -8,7 +8,7 @@ use taccola_client::admin::{ConfigOp, ConfigResource, NewTopic, ResourceType};
 use taccola_wire::error::ErrorCode;
 
 use super::RestoreOptions;
-use super::plan::{Action, Plan, TopicPlan};
+use super::plan::{Action, Plan, TopicPlan, ranges};
 use crate::contents::{BrokerConfigs, Contents};
 use crate::error::{Error, Result};
 
@@ -36,11 +36,18 @@ pub(super) async fn make_topics(admin: &Admin, plan: &Plan, options: &RestoreOpt
             create(admin, topic, options).await?;
         }
         match topic.action {
-            Action::Create | Action::Resume => prepare(admin, &topic.target).await?,
-            Action::Fill | Action::Append => check_existing(admin, &topic.target).await?,
+            Action::Create => prepare(admin, &topic.target).await?,
+            // What holds records has these settings from the run that broke off, or is not that run's at all.
+            Action::Resume if is_empty(admin, &topic.target).await? => prepare(admin, &topic.target).await?,
+            Action::Resume | Action::Fill | Action::Append => check_existing(admin, &topic.target).await?,
         }
     }
     Ok(())
+}
+
+async fn is_empty(admin: &Admin, target: &str) -> Result<bool> {
+    let topic = admin.describe_topic(target).await?;
+    Ok(ranges(admin.client(), &topic).await?.values().all(|(start, end)| start == end))
 }
 
 async fn create(admin: &Admin, topic: &TopicPlan, options: &RestoreOptions) -> Result<()> {

@@ -61,7 +61,7 @@ impl Plan {
     }
 }
 
-type Ranges = HashMap<TopicPartition, (i64, i64)>;
+pub(super) type Ranges = HashMap<TopicPartition, (i64, i64)>;
 
 pub(super) async fn plan(client: &Client, contents: &Contents, options: &RestoreOptions) -> Result<Plan> {
     let names: Vec<&str> = contents.topics.iter().map(|topic| topic.name.as_str()).collect();
@@ -127,7 +127,7 @@ async fn existing_action(client: &Client, topic: &Topic, existing: &Arc<TopicMet
 }
 
 /// Start and end of the logs of a topic.
-async fn ranges(client: &Client, topic: &Arc<TopicMetadata>) -> Result<Ranges> {
+pub(super) async fn ranges(client: &Client, topic: &Arc<TopicMetadata>) -> Result<Ranges> {
     let admin = Admin::new(client.clone());
     let ask = async |spec: OffsetSpec| {
         let partition = |index| (TopicPartition::new(Arc::clone(&topic.name), index), spec);

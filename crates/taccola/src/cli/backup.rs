@@ -106,7 +106,7 @@ pub(crate) struct BackupCreateArgs {
     pub(crate) isolation: Isolation,
 
     /// Only what was added since this backup: an id, the beginning of one, or latest
-    #[arg(long, value_name = "BACKUP", num_args = 0..=1, default_missing_value = "latest", visible_alias = "parent")]
+    #[arg(long, value_name = "BACKUP", num_args = 0..=1, require_equals = true, default_missing_value = "latest", visible_alias = "parent")]
     pub(crate) incremental: Option<String>,
 
     /// How records are encrypted [default: aes-256-gcm; an incremental backup takes its parent's]
