@@ -188,13 +188,23 @@ impl PartitionLog {
         segment.txn_own = true;
         self.dir_dirty = true;
         let path = segment.path(&self.dir, Kind::TxnIndex);
-        let file = segment.open(&self.shared, &self.dir, Kind::TxnIndex)?;
-        let write = || {
-            let whole = file.len()? / crate::txn_index::ENTRY_BYTES as u64 * crate::txn_index::ENTRY_BYTES as u64;
-            file.write_at(&crate::txn_index::encode(txn), whole)
-        };
-        // Unlike the other indexes this one decides what a reader sees, so a failure is never passed over.
-        write().map_err(|e| LogError::Io { op: "write", path, source: e })
+        let written = segment.open(&self.shared, &self.dir, Kind::TxnIndex).and_then(|file| {
+            let write = || {
+                let whole = file.len()? / crate::txn_index::ENTRY_BYTES as u64 * crate::txn_index::ENTRY_BYTES as u64;
+                file.write_at(&crate::txn_index::encode(txn), whole)
+            };
+            write().map_err(|e| LogError::io("write", path, e))
+        });
+        match written {
+            Err(error @ LogError::NoSpace { .. }) => {
+                // Readers ask the batches until there is room, and no flush passes the segment until then.
+                tracing::warn!(log = %self.topic_partition, %error, "transaction index not written");
+                segment.txn_suspect.store(true, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            }
+            // Unlike the other indexes this one decides what a reader sees, so a failure is never passed over.
+            written => written,
+        }
     }
 
     fn must_roll(&self, batch_bytes: usize, header: &BatchHeader, now_ms: i64) -> bool {

@@ -57,6 +57,14 @@ impl PartitionLog {
     /// `None` when nothing is unflushed, or while another plan is under way.
     pub fn begin_flush(&mut self) -> Result<Option<FlushPlan>, LogError> {
         self.check_online()?;
+        if self.first_suspect_txn_index().is_some() {
+            match self.rebuild_suspect_txn_indexes() {
+                Err(error @ LogError::NoSpace { .. }) => {
+                    tracing::warn!(log = %self.topic_partition, %error, "transaction index not written");
+                }
+                rebuilt => rebuilt.map_err(|e| self.go_offline(e))?,
+            }
+        }
         let nothing = self.recovery_point == self.log_end_offset && !self.dir_dirty;
         if self.flush_running || (nothing && !self.epochs.get().is_some_and(|epochs| epochs.is_dirty())) {
             return Ok(None);
@@ -72,7 +80,9 @@ impl PartitionLog {
         let dir = std::mem::take(&mut self.dir_dirty).then(|| self.dir.clone());
         self.flush_running = true;
         self.flush_limit = i64::MAX;
-        Ok(Some(FlushPlan { files, dir, shared: Arc::clone(&self.shared), end_offset: self.log_end_offset }))
+        // What a transaction index lacks is found again by recovery, which begins here.
+        let end_offset = self.log_end_offset.min(self.first_suspect_txn_index().unwrap_or(Offset::MAX));
+        Ok(Some(FlushPlan { files, dir, shared: Arc::clone(&self.shared), end_offset }))
     }
 
     /// Takes the result of a plan; answers the new recovery point.
@@ -226,6 +236,9 @@ impl PartitionLog {
             self.remove_stray_snapshots();
         }
         self.flush(now_ms)?;
+        if self.first_suspect_txn_index().is_some() {
+            return Err(LogError::NoSpace { path: self.dir.clone() });
+        }
         self.purge(i64::MAX);
         Ok(self.recovery_point)
     }

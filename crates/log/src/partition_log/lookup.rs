@@ -135,6 +135,9 @@ impl PartitionLog {
     }
 
     fn txns_of(&self, index: usize, segment: &Segment) -> Result<Vec<AbortedTxn>, LogError> {
+        if segment.txn_suspect.load(std::sync::atomic::Ordering::Relaxed) {
+            return self.replay_aborted(segment.base_offset, self.segment_end(index));
+        }
         let path = segment.path(&self.dir, Kind::TxnIndex);
         let io_error = |e| LogError::io("read", &path, e);
         let bytes = match self.shared.open_once(&path, false) {
@@ -161,7 +164,13 @@ impl PartitionLog {
         self.replay_aborted(segment.base_offset, range.end)
     }
 
-    /// Makes a transaction index anew that readers found wrong.
+    /// Where the first segment begins whose transaction index is not what its batches say.
+    pub(super) fn first_suspect_txn_index(&self) -> Option<Offset> {
+        let is_suspect = |segment: &&Segment| segment.txn_suspect.load(std::sync::atomic::Ordering::Relaxed);
+        self.segments.iter().find(is_suspect).map(|segment| segment.base_offset)
+    }
+
+    /// Makes a transaction index anew that readers found wrong, or that found no room.
     pub(super) fn rebuild_suspect_txn_indexes(&mut self) -> Result<(), LogError> {
         for index in 0..self.segments.len() {
             let end = self.segment_end(index);
@@ -172,7 +181,13 @@ impl PartitionLog {
             let txns = self.replay_aborted(segment.base_offset, end)?;
             let path = segment.path(&self.dir, Kind::TxnIndex);
             let bytes: Vec<u8> = txns.iter().flat_map(crate::txn_index::encode).collect();
-            crate::file::write_atomically(&path, &bytes).map_err(|e| LogError::io("write", &path, e))?;
+            // A crash in between leaves less than its sum says, and is found out by that.
+            let write = || {
+                let file = self.shared.open_once(&path, true)?;
+                file.set_len(0)?;
+                file.write_at(&bytes, 0)
+            };
+            write().map_err(|e| LogError::io("write", &path, e))?;
             tracing::warn!(path = %path.display(), entries = txns.len(), "transaction index made anew");
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.txn_suspect.store(false, std::sync::atomic::Ordering::Relaxed);

@@ -166,8 +166,13 @@ impl PartitionLog {
     /// the next call costs no record.
     pub fn apply_retention(&mut self, now_ms: i64) -> Result<RetentionOutcome, LogError> {
         self.check_online()?;
-        self.rebuild_suspect_indexes()?;
-        self.rebuild_suspect_txn_indexes()?;
+        for rebuilt in [self.rebuild_suspect_indexes(), self.rebuild_suspect_txn_indexes()] {
+            // A full disk must not keep from being removed what fills it.
+            if let Err(error) = rebuilt {
+                let LogError::NoSpace { .. } = error else { return Err(error) };
+                tracing::warn!(log = %self.topic_partition, %error, "an index is not made anew");
+            }
+        }
         let old_start = self.log_start_offset;
         let mut outcome = RetentionOutcome::default();
         if self.config.cleanup_delete {

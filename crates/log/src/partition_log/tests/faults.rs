@@ -22,6 +22,8 @@ struct Faults {
     /// Opens that fail with EMFILE before one succeeds.
     no_descriptors: AtomicUsize,
     only_log: AtomicBool,
+    /// Transaction indexes find no room.
+    full_for_indexes: AtomicBool,
     /// Bytes that the disk cannot read, of files whose names end so.
     unreadable: Mutex<Option<(&'static str, Range<u64>)>>,
 }
@@ -64,7 +66,7 @@ impl FaultyFile {
     fn unreadable(&self, position: u64, length: usize) -> Option<io::Error> {
         let lost = self.faults.unreadable.lock();
         let (suffix, range) = lost.as_ref()?;
-        let overlaps = range.start < position + length as u64 && position < range.end;
+        let overlaps = range.start < position.saturating_add(length as u64) && position < range.end;
         (overlaps && self.path.to_string_lossy().ends_with(suffix)).then(|| Errno::IO.into())
     }
 
@@ -75,6 +77,10 @@ impl FaultyFile {
 
 impl SegmentFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        let full = self.faults.full_for_indexes.load(SeqCst) && self.path.to_string_lossy().ends_with(".txnindex");
+        if full {
+            return Err(Errno::NOSPC.into());
+        }
         match errno(&self.faults.write).filter(|_| self.concerned()) {
             Some(error) => {
                 self.file.write_at(&bytes[..bytes.len() / 2], position)?;
@@ -100,6 +106,10 @@ impl SegmentFile for FaultyFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        if length == 0 && self.unreadable(0, usize::MAX >> 1).is_some() {
+            // What is written next stands elsewhere on the disk.
+            self.faults.unreadable.lock().take();
+        }
         self.file.set_len(length)
     }
 
@@ -362,4 +372,40 @@ fn a_transaction_index_that_is_not_what_it_was_is_not_believed() {
         log.apply_retention(0).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "{harm}: made anew");
     }
+}
+
+/// A marker fits, and the entry of its transaction index does not.
+#[test]
+fn a_full_disk_hides_no_abort() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, faults) = faulty(dir.path(), small_config());
+    log.append(&mut producer_batch(2, 9, 0, 0, true), at(0)).unwrap();
+    log.flush(0).unwrap();
+    faults.full_for_indexes.store(true, SeqCst);
+    log.append(&mut marker(9, 0, false, 0), coordinator(0)).unwrap();
+    log.set_high_watermark(log.log_end_offset());
+    let aborted = |log: &PartitionLog| log.aborted_txns(0, i64::MAX).unwrap().len();
+    assert_eq!(aborted(&log), 1);
+    // The flush ends before what the index lacks, so that a crash finds it again.
+    assert!(log.flush(0).unwrap() < log.log_end_offset());
+    let point = log.recovery_point();
+    log.apply_retention(0).unwrap();
+    drop(log);
+    let (mut log, _) = open(dir.path(), small_config(), unclean(point));
+    log.set_high_watermark(log.log_end_offset());
+    assert_eq!(aborted(&log), 1);
+    drop(log);
+    let shared = LogShared::with_io(8, Box::new(FaultyIo(Arc::clone(&faults))));
+    let opened = PartitionLog::open(dir.path(), tp(), None, Arc::new(small_config()), shared, clean(point), 0);
+    let mut log = opened.unwrap().0;
+    log.append(&mut producer_batch(2, 9, 0, 2, true), at(0)).unwrap();
+    log.append(&mut marker(9, 0, false, 0), coordinator(0)).unwrap();
+    log.set_high_watermark(log.log_end_offset());
+    faults.full_for_indexes.store(false, SeqCst);
+    assert_eq!(aborted(&log), 2);
+    assert_eq!(log.flush(0).unwrap(), log.log_end_offset(), "there is room again");
+    let end = log.close(0).unwrap();
+    let (mut log, _) = open(dir.path(), small_config(), clean(end));
+    log.set_high_watermark(log.log_end_offset());
+    assert_eq!(aborted(&log), 2);
 }
