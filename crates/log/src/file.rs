@@ -217,6 +217,30 @@ fn step_writing(_half: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 use crash::{step, step_writing};
 
+/// Reads a small file, at most `limit` bytes of it; `None` when it is not there. A larger file is an error.
+pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if file.metadata()?.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "file is larger than its kind can be"));
+    }
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, limit), &mut content)?;
+    Ok(Some(content))
+}
+
+/// Unlinks a file; one that is not there is fine.
+pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
+    step()?;
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Lets a thread's process die at its n-th operation on the disk: it fails, and so do all that follow. A write that dies
 /// leaves half of its bytes.
 #[cfg(test)]
@@ -259,29 +283,5 @@ pub(crate) mod crash {
             half()?;
         }
         step()
-    }
-}
-
-/// Reads a small file, at most `limit` bytes of it; `None` when it is not there. A larger file is an error.
-pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    if file.metadata()?.len() > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "file is larger than its kind can be"));
-    }
-    let mut content = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, limit), &mut content)?;
-    Ok(Some(content))
-}
-
-/// Unlinks a file; one that is not there is fine.
-pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
-    step()?;
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }

@@ -40,6 +40,9 @@ struct Current {
     next_offset_entry: usize,
     times: Vec<(i64, u32)>,
     next_time_entry: usize,
+    /// Where the last batch ended: what lies between it and the next one is damaged, and entries for it say nothing.
+    next_position: u64,
+    next_offset: Offset,
     max_timestamp: i64,
     /// Aborted transactions whose marker is here: marker's offset → producer.
     aborted: BTreeMap<Offset, i64>,
@@ -85,7 +88,7 @@ impl Derived {
     }
 
     pub(super) fn begin_segment(&mut self, base: Offset, size: u64, report: &mut PartitionReport) {
-        self.segment = Current { base, max_timestamp: -1, ..Current::default() };
+        self.segment = Current { base, next_offset: base, max_timestamp: -1, ..Current::default() };
         let bytes = self.read(Kind::OffsetIndex);
         self.segment.offsets = parse_offset_index(&bytes);
         check_entries(&mut self.segment.wrong, Kind::OffsetIndex, &bytes, self.segment.offsets.len(), OFFSET_ENTRY);
@@ -102,12 +105,16 @@ impl Derived {
     pub(super) fn batch(&mut self, header: &BatchHeader, position: u64, batch: &[u8]) {
         let segment = &mut self.segment;
         segment.max_timestamp = segment.max_timestamp.max(header.max_timestamp);
+        let skipped = position > segment.next_position;
         while let Some((relative, at)) = segment.offsets.get(segment.next_offset_entry).copied() {
             let at = u64::from(at);
             if at > position {
                 break;
             }
             segment.next_offset_entry += 1;
+            if skipped && (segment.next_position..position).contains(&at) {
+                continue;
+            }
             if at < position {
                 segment.wrong.entry("index").or_insert(format!("position {at} is inside a batch"));
             } else if header.last_offset() - segment.base != i64::from(relative) {
@@ -122,12 +129,16 @@ impl Derived {
                 break;
             }
             segment.next_time_entry += 1;
+            if skipped && (segment.next_offset..header.base_offset).contains(&offset) {
+                continue;
+            }
             let here = (header.base_offset..=header.last_offset()).contains(&offset);
             if !here || header.max_timestamp != timestamp || segment.max_timestamp > timestamp {
                 let what = format!("timestamp {timestamp} at offset {offset} is not the largest up to there");
                 segment.wrong.entry("timeindex").or_insert(what);
             }
         }
+        (segment.next_position, segment.next_offset) = (position + batch.len() as u64, header.next_offset());
         self.epochs.assign(header.partition_leader_epoch, header.base_offset);
         self.note_producer(header, batch);
     }
@@ -155,14 +166,17 @@ impl Derived {
         context: VerifyContext,
         report: &mut PartitionReport,
     ) {
+        let damaged = self.damaged;
         let segment = &mut self.segment;
         if let Some((_, at)) = segment.offsets.get(segment.next_offset_entry)
             && !(is_last && context.unfinished)
+            && !damaged
         {
             segment.wrong.entry("index").or_insert(format!("position {at} is behind the end, {end_position}"));
         }
         if let Some((_, relative)) = segment.times.get(segment.next_time_entry)
             && !(is_last && context.unfinished)
+            && !damaged
         {
             let offset = segment.base + i64::from(*relative);
             segment.wrong.entry("timeindex").or_insert(format!("offset {offset} is behind the end"));
