@@ -41,7 +41,7 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
 }
 
 /// The events of `go test -json`. A test that began and did not end has failed.
-fn read(output: &str, results: &mut Results) {
+pub(super) fn read(output: &str, results: &mut Results) {
     let mut begun = std::collections::BTreeMap::new();
     for event in output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
         let text = |key: &str| event.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();

@@ -6,6 +6,7 @@ mod cargo;
 mod fetch;
 mod go;
 mod job;
+mod kfake;
 mod librdkafka;
 mod node;
 mod outcome;
@@ -115,6 +116,11 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
 }
 
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
+    if let [first, rest @ ..] = arguments
+        && first == kfake::SERVE
+    {
+        return kfake::serve(root, rest);
+    }
     let arguments = parse(arguments)?;
     if arguments.list {
         for suite in SUITES {
