@@ -21,7 +21,11 @@ use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, Del
 use taccola_wire::messages::delete_topics_request::DeleteTopicState;
 use taccola_wire::messages::describe_configs_request::DescribeConfigsResource;
 use taccola_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use taccola_wire::messages::{DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, OffsetCommitRequest};
+use taccola_wire::messages::update_features_request::FeatureUpdateKey;
+use taccola_wire::messages::{
+    ApiVersionsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, OffsetCommitRequest,
+    UpdateFeaturesRequest,
+};
 
 /// How long a JVM may take on a busy machine.
 const JVM: Duration = Duration::from_secs(120);
@@ -236,6 +240,9 @@ fn swap(test: &str, kafka_first: bool) {
         taccola.launch();
         written.check("Taccola", taccola.port);
         written.write(taccola.port);
+        if !kafka_first && round == 0 {
+            raise_quorum(taccola.port);
+        }
         taccola.stop();
         assert_marker(home.path(), false);
         if round == 1 {
@@ -248,6 +255,41 @@ fn swap(test: &str, kafka_first: bool) {
     }
     taccola.launch();
     written.check("Taccola at last", taccola.port);
+    assert_eq!(kraft_version(taccola.port), i16::from(!kafka_first));
+    let state = fs::read_to_string(home.path().join("data/__cluster_metadata-0/quorum-state")).expect("quorum-state");
+    assert!(state.contains(if kafka_first { "\"data_version\":0" } else { "\"data_version\":1" }), "{state}");
+}
+
+/// From a static quorum to a dynamic one, whose voters stand in the log.
+fn raise_quorum(port: u16) {
+    let mut conn = Conn::connect(port).expect("a connection");
+    assert_eq!(kraft_version(port), 0);
+    let update = |level, upgrade_type, validate_only| {
+        let key = FeatureUpdateKey {
+            feature: "kraft.version".to_owned(),
+            max_version_level: level,
+            upgrade_type,
+            ..Default::default()
+        };
+        UpdateFeaturesRequest { feature_updates: vec![key], validate_only, ..Default::default() }
+    };
+    assert_eq!(conn.ask(&update(1, 1, true), 2).error_code, 0);
+    assert_eq!(kraft_version(port), 0, "a dry run changes nothing");
+    assert_eq!(conn.ask(&update(1, 1, false), 2).error_code, 0);
+    assert_eq!(kraft_version(port), 1);
+    assert_ne!(conn.ask(&update(0, 3, false), 2).error_code, 0, "there is no way back");
+}
+
+/// The quorum's level as clients are told.
+fn kraft_version(port: u16) -> i16 {
+    let mut conn = Conn::connect(port).expect("a connection");
+    let request = ApiVersionsRequest {
+        client_software_name: "swap".to_owned(),
+        client_software_version: "1".to_owned(),
+        ..Default::default()
+    };
+    let features = conn.ask(&request, 4).finalized_features;
+    features.iter().find(|feature| feature.name == "kraft.version").map_or(0, |feature| feature.max_version_level)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI16, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -44,8 +45,8 @@ pub struct Broker {
     pub config: ServerConfig,
     pub node_id: i32,
     pub cluster_id: String,
-    /// The quorum's own feature level, set when the directory was formatted.
-    pub(crate) kraft_version: i16,
+    /// The quorum's own feature level. The metadata writer alone changes it.
+    pub(crate) kraft_version: AtomicI16,
     pub log_dirs: Vec<LogDirInfo>,
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,
@@ -223,6 +224,21 @@ impl Broker {
         records: &[VersionedRecord],
     ) -> Result<(), MetadataWriteError> {
         if let Some((image, changes)) = metadata.append_records(records).await? {
+            self.apply(image, &changes);
+        }
+        Ok(())
+    }
+
+    /// The quorum's own feature level, which no metadata record holds.
+    pub(crate) fn kraft_version(&self) -> i16 {
+        self.kraft_version.load(Ordering::Relaxed)
+    }
+
+    /// Makes the quorum a dynamic one. The caller holds the metadata writer.
+    pub(crate) async fn upgrade_quorum(&self, metadata: &mut MetadataLog) -> Result<(), MetadataWriteError> {
+        let published = metadata.upgrade_quorum().await?;
+        self.kraft_version.store(metadata.kraft_version(), Ordering::Relaxed);
+        if let Some((image, changes)) = published {
             self.apply(image, &changes);
         }
         Ok(())

@@ -5,15 +5,14 @@
 //! are told is another matter; see [`crate::feature`]. Answers to `BootstrapDirectory`, `BootstrapMetadata`, `Formatter`.
 
 use bytes::Bytes;
-use taccola_base::Uuid;
-use taccola_wire::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter};
-use taccola_wire::messages::{FeatureLevelRecord, VotersRecord};
+use taccola_wire::messages::FeatureLevelRecord;
 
 use crate::error::MetaError;
 use crate::feature::{KAFKA_FEATURES, METADATA_VERSION, METADATA_VERSION_MAX};
 use crate::loader::QuorumFacts;
 use crate::record::VersionedRecord;
 use crate::snapshot::{Snapshot, SnapshotId};
+use crate::voters::StandaloneVoter;
 
 /// In every log directory.
 pub const FILE_NAME: &str = "bootstrap.checkpoint";
@@ -55,29 +54,10 @@ impl BootstrapMetadata {
 /// The state before any record.
 pub const BOOTSTRAP_ID: SnapshotId = SnapshotId { end_offset: 0, epoch: 0 };
 
-/// Where the only voter of a new dynamic quorum listens as a controller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandaloneVoter {
-    pub node_id: i32,
-    pub directory_id: Uuid,
-    /// Name of the controller listener, host, port.
-    pub listeners: Vec<(String, String, u16)>,
-}
-
 /// The first snapshot of a dynamic quorum of one (`kafka-storage format --standalone`), to be written as
 /// [`BOOTSTRAP_ID`]'s file into the folder of the metadata log. A static quorum has none.
 pub fn standalone_snapshot(voter: &StandaloneVoter) -> Snapshot {
-    let endpoints = voter.listeners.iter();
-    let endpoints =
-        endpoints.map(|(name, host, port)| Endpoint { name: name.clone(), host: host.clone(), port: *port }).collect();
-    let voter = Voter {
-        voter_id: voter.node_id,
-        voter_directory_id: voter.directory_id,
-        endpoints,
-        kraft_version_feature: KRaftVersionFeature { min_supported_version: 0, max_supported_version: 1 },
-    };
-    let voters = Some(VotersRecord { version: 0, voters: vec![voter] });
-    let quorum = QuorumFacts { kraft_version: 1, voters, only_in_first_snapshot: true };
+    let quorum = QuorumFacts { kraft_version: 1, voters: Some(voter.record()), only_in_first_snapshot: true };
     Snapshot { id: BOOTSTRAP_ID, last_contained_log_time_ms: 0, quorum, records: Vec::new() }
 }
 

@@ -13,6 +13,8 @@ pub const METADATA_VERSION_MAX: i16 = 30;
 
 pub const METADATA_VERSION: &str = "metadata.version";
 pub const KRAFT_VERSION: &str = "kraft.version";
+/// A dynamic quorum, whose voters stand in its log.
+pub const KRAFT_VERSION_MAX: i16 = 1;
 pub const TRANSACTION_VERSION: &str = "transaction.version";
 pub const GROUP_VERSION: &str = "group.version";
 pub const ELR_VERSION: &str = "eligible.leader.replicas.version";
@@ -33,7 +35,7 @@ pub struct FeatureRange {
 pub const KAFKA_FEATURES: &[FeatureRange] = &[
     FeatureRange { name: ELR_VERSION, min: 0, max: 1, default: Some(1) },
     FeatureRange { name: GROUP_VERSION, min: 0, max: 1, default: Some(1) },
-    FeatureRange { name: KRAFT_VERSION, min: 0, max: 1, default: None },
+    FeatureRange { name: KRAFT_VERSION, min: 0, max: KRAFT_VERSION_MAX, default: None },
     FeatureRange {
         name: METADATA_VERSION,
         min: METADATA_VERSION_MIN,
@@ -48,7 +50,7 @@ pub const KAFKA_FEATURES: &[FeatureRange] = &[
 /// The highest level of each feature that this broker implements. Absent: 0.
 pub const IMPLEMENTED: &[(&str, i16)] = &[
     (METADATA_VERSION, METADATA_VERSION_MAX),
-    (KRAFT_VERSION, 1),
+    (KRAFT_VERSION, KRAFT_VERSION_MAX),
     (ELR_VERSION, 1),
     (TRANSACTION_VERSION, 2),
     (GROUP_VERSION, 1),

@@ -23,6 +23,7 @@ pub mod quorum_state;
 pub mod record;
 pub mod snapshot;
 pub mod views;
+pub mod voters;
 
 pub use controller::{Controller, ControllerSettings, Outcome};
 pub use delta::{MetadataChanges, MetadataDelta};

@@ -22,6 +22,7 @@ use crate::image::{ConfigResource, MetadataImage};
 use crate::loader::{MetadataLoader, QuorumFacts};
 use crate::quorum_state::QuorumState;
 use crate::record::{MetadataRecord, VersionedRecord};
+use crate::voters::StandaloneVoter;
 
 /// A control record of the metadata log or of a snapshot, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +73,8 @@ pub struct StartState {
     pub last_epoch: i32,
     /// What snapshot and log say about the quorum.
     pub facts: QuorumFacts,
+    /// Where this node listens as a controller: name, host, port. Empty: it does not.
+    pub listeners: Vec<(String, String, u16)>,
 }
 
 /// What a single voter does at start, in this order.
@@ -82,7 +85,7 @@ pub struct Election {
     pub quorum_state: QuorumState,
     /// Second: appended at the log's end with [`start_of_epoch_batch`].
     pub leader_change: LeaderChangeMessage,
-    /// With it, once: the dynamic quorum that so far only the first snapshot knows, so that the log says it as well.
+    /// With it: the dynamic quorum, if so far only the first snapshot knows it, or if this node is where no voter was.
     pub quorum: Option<(KRaftVersionRecord, VotersRecord)>,
 }
 
@@ -106,7 +109,14 @@ pub fn elect_alone(start: &StartState) -> Result<Election, MetaError> {
         granting_voters: vec![voter],
     };
     let facts = &start.facts;
-    let voters = facts.voters.clone().filter(|_| dynamic && facts.only_in_first_snapshot);
+    let own = StandaloneVoter {
+        node_id: start.node_id,
+        directory_id: start.directory_id,
+        listeners: start.listeners.clone(),
+    };
+    let moved = facts.voters.clone().filter(|known| !start.listeners.is_empty() && *known != own.record());
+    let untold = facts.voters.clone().filter(|_| facts.only_in_first_snapshot);
+    let voters = moved.map(|_| own.record()).or(untold).filter(|_| dynamic);
     let quorum = voters.map(|v| (KRaftVersionRecord { version: 0, kraft_version: facts.kraft_version }, v));
     Ok(Election { epoch, quorum_state, leader_change, quorum })
 }
@@ -144,6 +154,17 @@ pub fn start_of_epoch_batch(election: &Election, at: AppendContext) -> Result<En
         records.push((ControlType::KraftVersion, control_body(version, version.version)?));
         records.push((ControlType::KraftVoters, control_body(voters, voters.version)?));
     }
+    control_batch(&records, at)
+}
+
+/// The control batch that makes a static quorum of one a dynamic one: kraft.version 1 and its voter (KIP-853).
+pub fn upgrade_batch(voter: &StandaloneVoter, at: AppendContext) -> Result<EncodedBatch, MetaError> {
+    let version = KRaftVersionRecord { version: 0, kraft_version: crate::feature::KRAFT_VERSION_MAX };
+    let voters = voter.record();
+    let records = [
+        (ControlType::KraftVersion, control_body(&version, version.version)?),
+        (ControlType::KraftVoters, control_body(&voters, voters.version)?),
+    ];
     control_batch(&records, at)
 }
 
@@ -213,6 +234,7 @@ mod tests {
             quorum_state: None,
             last_epoch: 0,
             facts: QuorumFacts::default(),
+            listeners: Vec::new(),
         }
     }
 

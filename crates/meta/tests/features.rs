@@ -113,3 +113,28 @@ fn all_updates_hold_or_none() {
         assert_eq!(one(&mut log, name, *level, 1), None, "{name}");
     }
 }
+
+#[test]
+fn the_quorums_own_level_is_raised_beside_the_records() {
+    let log = node();
+    let raise = |level, upgrade_type, validate_only, now| {
+        let key = |feature: &str, max_version_level| FeatureUpdateKey {
+            feature: feature.to_owned(),
+            max_version_level,
+            upgrade_type,
+            ..Default::default()
+        };
+        let feature_updates = vec![key(KRAFT_VERSION, level), key(METADATA_VERSION, 30)];
+        let request = UpdateFeaturesRequest { feature_updates, validate_only, ..Default::default() };
+        controller().update_features(log.image(), &request, 2, 0, now)
+    };
+    let raised = raise(1, 1, false, 0);
+    assert!(raised.records.is_empty(), "no record of the image holds it");
+    assert_eq!(raised.response, Ok(Some(1)));
+    assert_eq!(raise(1, 1, true, 0).response, Ok(None), "a dry run");
+    assert_eq!(raise(1, 1, false, 1).response, Ok(None), "it is there already");
+    for downgrade in [2, 3] {
+        assert!(raise(0, downgrade, false, 1).response.is_err());
+    }
+    assert!(raise(2, 1, false, 0).response.is_err());
+}

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use common::{MemoryLog, broker_spec, controller, controller_registration};
 use taccola_base::Uuid;
 use taccola_meta::batch::{AppendContext, BatchContent, DecodedBatch, decode_batch, decode_batches, encode_batches};
-use taccola_meta::bootstrap::{BootstrapMetadata, StandaloneVoter, standalone_snapshot};
+use taccola_meta::bootstrap::{BootstrapMetadata, standalone_snapshot};
 use taccola_meta::controller::{Outcome, PreviousShutdown};
 use taccola_meta::feature::MetadataVersion;
 use taccola_meta::image::{ConfigResource, ConfigResourceType, QuotaEntity};
 use taccola_meta::loader::QuorumFacts;
 use taccola_meta::quorum::{StartState, activation_records, elect_alone, start_of_epoch_batch};
 use taccola_meta::snapshot::{Snapshot, SnapshotId};
+use taccola_meta::voters::StandaloneVoter;
 use taccola_meta::{MetadataImage, MetadataLoader, MetadataRecord, VersionedRecord};
 use taccola_wire::messages::create_partitions_request::CreatePartitionsTopic;
 use taccola_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
@@ -75,6 +76,7 @@ fn control_batches_are_written_again_byte_for_byte() {
             directory_id: Uuid::ZERO,
             static_voters: vec![0],
             quorum_state: None,
+            listeners: Vec::new(),
             last_epoch: batch.leader_epoch - 1,
             facts: QuorumFacts::default(),
         };
@@ -198,6 +200,7 @@ fn a_dynamic_quorum_opens_its_first_epoch_as_kafka_does() {
         directory_id: directory_of_standalone(),
         static_voters: Vec::new(),
         quorum_state: None,
+        listeners: Vec::new(),
         last_epoch: 0,
         facts: snapshot.quorum,
     };
@@ -234,6 +237,7 @@ impl Life {
             directory_id: Uuid::ZERO,
             static_voters: vec![0],
             quorum_state: None,
+            listeners: Vec::new(),
             last_epoch: at.leader_epoch - 1,
             facts: QuorumFacts::default(),
         };

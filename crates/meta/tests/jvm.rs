@@ -13,13 +13,14 @@ use bytes::Bytes;
 use common::{MemoryLog, broker_spec, controller, controller_registration};
 use taccola_base::Uuid;
 use taccola_meta::batch::decode_batches;
-use taccola_meta::bootstrap::{self, BootstrapMetadata, StandaloneVoter, standalone_snapshot};
+use taccola_meta::bootstrap::{self, BootstrapMetadata, standalone_snapshot};
 use taccola_meta::controller::PreviousShutdown;
 use taccola_meta::loader::QuorumFacts;
 use taccola_meta::meta_properties::{self, MetaProperties};
 use taccola_meta::quorum::{StartState, activation_records, elect_alone, start_of_epoch_batch};
 use taccola_meta::quorum_state::{self, QuorumState};
 use taccola_meta::snapshot::Snapshot;
+use taccola_meta::voters::StandaloneVoter;
 use taccola_meta::{MetadataImage, MetadataLoader};
 use taccola_wire::messages::CreateTopicsRequest;
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -92,6 +93,7 @@ fn start_state(dir: &Dir, facts: QuorumFacts, epoch: i32) -> StartState {
         directory_id: dir.directory_id,
         static_voters: Vec::new(),
         quorum_state: None,
+        listeners: Vec::new(),
         last_epoch: epoch,
         facts,
     }

@@ -40,7 +40,7 @@ pub async fn handle(
     }
     let image = broker.image();
     let finalized = |name: &str| match name {
-        feature::KRAFT_VERSION => broker.kraft_version,
+        feature::KRAFT_VERSION => broker.kraft_version(),
         name => image.features.level(name),
     };
     let features = feature::advertised(finalized, feature::IMPLEMENTED);

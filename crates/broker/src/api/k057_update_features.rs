@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use taccola_meta::controller::ApiError;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::update_features_request::UpdateFeaturesRequest;
 use taccola_wire::messages::update_features_response::{UpdatableFeatureResult, UpdateFeaturesResponse};
@@ -12,6 +13,7 @@ use taccola_wire::messages::update_features_response::{UpdatableFeatureResult, U
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::error_map;
+use crate::runtime::metadata::MetadataWriteError;
 
 /// No rows from this version on.
 const NO_ROWS_SINCE: i16 = 2;
@@ -26,10 +28,8 @@ pub async fn handle(
         error_message: Some(message),
         ..Default::default()
     };
-    let (version, node_id, kraft_version) = (context.api_version, broker.node_id, broker.kraft_version);
-    let updated = broker
-        .command(|controller, image| controller.update_features(image, &request, version, node_id, kraft_version))
-        .await;
+    let version = context.api_version;
+    let updated = update(broker, &request, version).await;
     match updated {
         Ok(Ok(())) => {
             let row = |feature: String| UpdatableFeatureResult {
@@ -44,4 +44,23 @@ pub async fn handle(
         Ok(Err(error)) => failed(error.code, error.message),
         Err(error) => failed(error_map::metadata_write(&error), error.to_string()),
     }
+}
+
+/// All levels, the quorum's own first: what writes it is a control batch.
+async fn update(
+    broker: &Arc<Broker>,
+    request: &UpdateFeaturesRequest,
+    version: i16,
+) -> Result<Result<(), ApiError>, MetadataWriteError> {
+    let mut metadata = broker.metadata.lock().await;
+    let (node_id, kraft_version) = (broker.node_id, metadata.kraft_version());
+    let outcome = broker.controller.update_features(metadata.image(), request, version, node_id, kraft_version);
+    let quorum = match outcome.response {
+        Ok(quorum) => quorum,
+        Err(error) => return Ok(Err(error)),
+    };
+    if quorum.is_some() {
+        broker.upgrade_quorum(&mut metadata).await?;
+    }
+    broker.commit(&mut metadata, &outcome.records).await.map(Ok)
 }

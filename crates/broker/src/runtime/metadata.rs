@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taccola_base::Uuid;
+use taccola_base::config::Listener;
 use taccola_base::config::ServerConfig;
 use taccola_meta::batch::BatchContent;
 use taccola_meta::batch::{AppendContext, EncodedBatch, decode_batch, decode_batches, encode_batches};
@@ -20,6 +21,7 @@ use taccola_meta::quorum::{self, StartState};
 use taccola_meta::quorum_state::{self, QuorumState};
 use taccola_meta::record::MetadataRecord;
 use taccola_meta::snapshot::{DELETE_SUFFIX, PARTIAL_SUFFIX, Snapshot, SnapshotId};
+use taccola_meta::voters::{QuorumStatus, StandaloneVoter};
 use taccola_meta::{MetaError, MetadataChanges, MetadataImage, MetadataLoader, VersionedRecord};
 
 use crate::clock;
@@ -57,6 +59,10 @@ pub struct MetadataLog {
     durability: Durability,
     loader: MetadataLoader,
     leader_epoch: i32,
+    /// This node as it stands, or would stand, in a dynamic quorum.
+    voter: StandaloneVoter,
+    /// Where a static quorum's only voter is: name of the listener, host, port.
+    static_listeners: Vec<(String, String, u16)>,
     dir: PathBuf,
     snapshot_bytes: u64,
     bytes_since_snapshot: u64,
@@ -86,6 +92,7 @@ impl MetadataLog {
         config: &ServerConfig,
         directory_id: Uuid,
     ) -> Result<Self, StartError> {
+        let voter = StandaloneVoter { node_id: config.node_id, directory_id, listeners: controller_listeners(config) };
         let dir = config.metadata_log_dir.join("__cluster_metadata-0");
         let bad = |error: MetaError| StartError::Metadata(error.to_string());
         remove_leftovers(&dir);
@@ -108,6 +115,7 @@ impl MetadataLog {
             quorum_state,
             last_epoch: last_epoch.max(loader.image().provenance.last_contained_epoch),
             facts: loader.quorum().clone(),
+            listeners: voter.listeners.clone(),
         };
         let election = quorum::elect_alone(&start).map_err(bad)?;
         write_whole(&dir.join(quorum_state::FILE_NAME), election.quorum_state.format().as_bytes())?;
@@ -117,6 +125,8 @@ impl MetadataLog {
             durability,
             loader,
             leader_epoch: election.epoch,
+            static_listeners: static_listeners(config, &voter.listeners),
+            voter,
             dir,
             snapshot_bytes: config.controller.snapshot_max_record_bytes,
             bytes_since_snapshot: bytes,
@@ -151,6 +161,28 @@ impl MetadataLog {
     /// The quorum's own feature level, which is no metadata record.
     pub fn kraft_version(&self) -> i16 {
         self.loader.quorum().kraft_version
+    }
+
+    /// What the only voter tells of its quorum.
+    pub fn quorum_status(&self) -> QuorumStatus {
+        let committed = self.partition.with_log(|log| log.high_watermark()).unwrap_or(-1);
+        let voter = match self.kraft_version() {
+            0 => StandaloneVoter {
+                directory_id: Uuid::ZERO,
+                listeners: self.static_listeners.clone(),
+                ..self.voter.clone()
+            },
+            _ => self.voter.clone(),
+        };
+        let (epoch, log_end_offset) = (self.leader_epoch, self.next_offset());
+        QuorumStatus { epoch, high_watermark: committed, log_end_offset, voter }
+    }
+
+    /// Makes the static quorum a dynamic one. `quorum-state` follows at the next election.
+    pub async fn upgrade_quorum(&mut self) -> Result<Option<(MetadataImage, MetadataChanges)>, MetadataWriteError> {
+        let batch = quorum::upgrade_batch(&self.voter, self.append_context())?;
+        self.write(vec![batch]).await?;
+        Ok(self.loader.publish().map(|published| (published.image, published.changes)))
     }
 
     /// Whether the log that was loaded at the start says that the topic was deleted. What an older snapshot no longer
@@ -286,6 +318,19 @@ impl MetadataLog {
         }
         Ok(())
     }
+}
+
+/// Where this node's config says that it would listen as a controller.
+fn controller_listeners(config: &ServerConfig) -> Vec<(String, String, u16)> {
+    let host = |listener: &Listener| listener.host.clone().unwrap_or_else(|| "localhost".to_owned());
+    config.net.controller_listeners.iter().map(|l| (l.name.clone(), host(l), l.port)).collect()
+}
+
+/// The address of `controller.quorum.voters`, which has no name of a listener; without it, the listeners themselves.
+fn static_listeners(config: &ServerConfig, own: &[(String, String, u16)]) -> Vec<(String, String, u16)> {
+    let name = config.net.controller_listener_names.first().cloned().unwrap_or_default();
+    let voter = config.controller.voters.iter().find(|voter| voter.id == config.node_id);
+    voter.map_or_else(|| own.to_vec(), |voter| vec![(name, voter.host.clone(), voter.port)])
 }
 
 fn file_bytes(path: &Path) -> u64 {

@@ -8,6 +8,7 @@ mod recovery;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI16;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -133,7 +134,7 @@ pub(crate) async fn open(
         MetadataLog::start(metadata_partition.clone(), journal.clone(), durability, &config, directory_id).await?;
     let image = metadata.image().clone();
     check_tiered_topics(&config, &image)?;
-    let kraft_version = metadata.kraft_version();
+    let kraft_version = AtomicI16::new(metadata.kraft_version());
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let rules = Arc::new(TableRules::new(config.node_id, settings.clone(), dynamic.clone()));
     let controller = Controller::new(controller_settings(&config), rules);

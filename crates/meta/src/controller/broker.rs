@@ -5,13 +5,14 @@
 //! * start: [`Controller::register_controller`], [`Controller::register_broker`], [`Controller::unfence_broker`], which
 //!   elects leaders: every start has new leader epochs. A registration from before that still counts as live, because the
 //!   node was killed, is fenced on the way, as a cluster does when the session runs out;
-//! * orderly stop: [`Controller::controlled_shutdown`], then [`Controller::fence_broker`].
+//! * orderly stop: [`Controller::controlled_shutdown`], then [`Controller::fence_broker`];
+//! * a broker that will not come back: [`Controller::unregister_broker`].
 
 use taccola_base::Uuid;
 use taccola_wire::error::ErrorCode;
-use taccola_wire::messages::BrokerRegistrationChangeRecord;
+use taccola_wire::messages::{BrokerRegistrationChangeRecord, UnregisterBrokerRecord};
 
-use super::partition_change::PartitionChange;
+use super::partition_change::{Assignment, Election};
 use super::{ApiError, Controller, Outcome};
 use crate::feature::{KAFKA_FEATURES, KRAFT_VERSION};
 use crate::image::{BrokerRegistration, ControllerRegistration, Endpoint, MetadataImage, NO_LEADER, VersionRange};
@@ -167,6 +168,17 @@ impl Controller {
         Ok(Outcome::atomic(records, ()))
     }
 
+    /// Forgets a broker for good: it leaves ISRs and gives up what it leads.
+    pub fn unregister_broker(&self, image: &MetadataImage, id: i32) -> Result<Outcome<()>, ApiError> {
+        let broker = registered(image, id)?;
+        let mut records = Vec::new();
+        let leaving = Move { remove: Some(id), ..Move::default() };
+        self.elect(image, leaving, |p| p.isr.contains(&id) || p.elr.contains(&id), &mut records);
+        let gone = UnregisterBrokerRecord { broker_id: id, broker_epoch: broker.epoch };
+        records.push(VersionedRecord::new(gone, 0));
+        Ok(Outcome::atomic(records, ()))
+    }
+
     pub(super) fn check_broker_epoch(&self, image: &MetadataImage, id: i32, epoch: i64) -> Result<(), ApiError> {
         match image.cluster.brokers.get(&id) {
             Some(broker) if broker.epoch == epoch => Ok(()),
@@ -186,18 +198,15 @@ impl Controller {
         let acceptable = |r: i32| !out(r) && (change.add == Some(r) || image.cluster.is_active(r));
         for topic in image.topics.iter() {
             for (id, partition) in topic.partitions.iter().filter(|(_, p)| concerned(p)) {
-                let builder = PartitionChange {
-                    partition,
-                    topic_id: topic.id,
-                    partition_id: *id,
-                    version: image.metadata_version(),
-                    elr_enabled: image.elr_enabled(),
-                    min_isr: self.effective_min_isr(image, &topic.name, partition.replicas.len()),
-                    target_isr: partition.isr.iter().copied().filter(|r| !out(*r)).collect(),
-                    unclean_shutdown: change.unclean,
-                    unclean_election: self.unclean_election(image, &topic.name),
+                let election = match self.unclean_election(image, &topic.name) {
+                    true => Election::Unclean,
+                    false => Election::Online,
                 };
-                records.extend(builder.build(acceptable));
+                let assignment = Assignment::of(partition);
+                let mut builder = self.partition_change(image, topic, *id, partition, assignment, election);
+                builder.target_isr.retain(|r| !out(*r));
+                builder.unclean_shutdown = change.unclean;
+                records.extend(builder.build(acceptable, |r| default_dir(image, r)));
             }
         }
     }
@@ -216,6 +225,11 @@ pub fn is_quorum_feature(name: &str) -> bool {
 fn registered(image: &MetadataImage, id: i32) -> Result<&BrokerRegistration, ApiError> {
     let unknown = || ApiError::new(ErrorCode::BrokerIdNotRegistered, format!("broker {id} is not registered"));
     image.cluster.brokers.get(&id).ok_or_else(unknown)
+}
+
+/// Where a broker puts a replica that it did not have.
+pub(super) fn default_dir(image: &MetadataImage, broker: i32) -> Uuid {
+    image.cluster.brokers.get(&broker).map_or(Uuid::DIRECTORY_UNASSIGNED, BrokerRegistration::default_dir)
 }
 
 /// A change of the current registration that changes nothing yet.

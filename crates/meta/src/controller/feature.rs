@@ -23,7 +23,9 @@ const UNSAFE_DOWNGRADE: i8 = 3;
 const UPGRADE_TYPE_FROM: i16 = 1;
 
 impl Controller {
-    /// `node_id` is the controller's, `kraft_version` the quorum's own level, which no record holds.
+    /// `node_id` is the controller's, `kraft_version` the quorum's own level, which no record holds. The response is the
+    /// level to which the quorum is to be raised ([`crate::quorum::upgrade_batch`]) before the records are written, if it
+    /// is asked for.
     pub fn update_features(
         &self,
         image: &MetadataImage,
@@ -31,11 +33,16 @@ impl Controller {
         api_version: i16,
         node_id: i32,
         kraft_version: i16,
-    ) -> Outcome<Result<(), ApiError>> {
-        let mut records = Vec::new();
+    ) -> Outcome<Result<Option<i16>, ApiError>> {
+        let (mut records, mut quorum) = (Vec::new(), None);
         for update in updates(&request.feature_updates, api_version) {
             match self.update_feature(image, &update, node_id, kraft_version) {
-                Ok(mut more) => records.append(&mut more),
+                Ok(mut more) => {
+                    records.append(&mut more);
+                    if update.feature == KRAFT_VERSION {
+                        quorum = Some(update.level).filter(|level| *level > kraft_version);
+                    }
+                }
                 Err(reason) => {
                     let message = format!(
                         "The update failed for all features since the following feature had an error: {reason}"
@@ -46,8 +53,9 @@ impl Controller {
         }
         if request.validate_only {
             records.clear();
+            quorum = None;
         }
-        Outcome::atomic(records, Ok(()))
+        Outcome::atomic(records, Ok(quorum))
     }
 
     fn update_feature(
@@ -84,7 +92,8 @@ impl Controller {
         }
         match feature {
             KRAFT_VERSION if level < current => invalid("Can't downgrade the version of this feature.".to_owned()),
-            KRAFT_VERSION => invalid("The version of the quorum is set when a directory is formatted.".to_owned()),
+            // Control records, which are no records of the image.
+            KRAFT_VERSION => Ok(Vec::new()),
             METADATA_VERSION => {
                 check_metadata_version(current, level, upgrade_type)?;
                 Ok(vec![level_record(feature, level)])

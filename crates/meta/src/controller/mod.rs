@@ -10,9 +10,11 @@
 
 pub mod broker;
 pub mod config;
+pub mod election;
 pub mod feature;
 mod partition_change;
 pub mod producer_ids;
+pub mod reassignment;
 pub mod topic;
 
 use std::sync::Arc;
@@ -22,7 +24,9 @@ pub use config::{ConfigRules, EffectiveConfig};
 pub use producer_ids::PRODUCER_ID_BLOCK;
 use taccola_wire::error::ErrorCode;
 
-use crate::image::{ConfigResource, MetadataImage};
+use partition_change::{Assignment, Election, PartitionChange};
+
+use crate::image::{ConfigResource, MetadataImage, PartitionRegistration, TopicImage};
 use crate::record::VersionedRecord;
 
 /// Partitions that one request may create, inclusive (`ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`):
@@ -128,5 +132,35 @@ impl Controller {
     fn unclean_election(&self, image: &MetadataImage, topic: &Arc<str>) -> bool {
         let value = self.dynamic_topic_value(image, topic, "unclean.leader.election.enable");
         value.is_some_and(|v| v.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// A change of a partition to another assignment or by an election, ready for more to be said about it.
+    fn partition_change<'a>(
+        &self,
+        image: &MetadataImage,
+        topic: &TopicImage,
+        partition_id: i32,
+        partition: &'a PartitionRegistration,
+        target: Assignment,
+        election: Election,
+    ) -> PartitionChange<'a> {
+        let replicas = topic.partition(0).map_or(1, |first| first.replicas.len());
+        PartitionChange {
+            partition,
+            topic_id: topic.id,
+            partition_id,
+            version: image.metadata_version(),
+            elr_enabled: image.elr_enabled(),
+            min_isr: self.effective_min_isr(image, &topic.name, replicas),
+            target_isr: partition.isr.clone(),
+            target,
+            unclean_shutdown: None,
+            election,
+        }
+    }
+
+    /// Its record, if it changes anything: live brokers may lead.
+    fn build_change(&self, image: &MetadataImage, change: PartitionChange<'_>) -> Option<VersionedRecord> {
+        change.build(|r| image.cluster.is_active(r), |r| broker::default_dir(image, r))
     }
 }

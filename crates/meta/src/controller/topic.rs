@@ -20,6 +20,7 @@ use taccola_wire::messages::{
     DeleteTopicsResponse, RemoveTopicRecord, TopicRecord,
 };
 
+use super::broker::default_dir;
 use super::config::{ConfigMap, ConfigOp, EffectiveConfig};
 use super::{ApiError, Controller, Outcome, PARTITIONS_PER_REQUEST_MAX, PARTITIONS_PER_TOPIC_MAX};
 use crate::image::{
@@ -373,9 +374,8 @@ fn assigned(
 fn new_partition(image: &MetadataImage, replicas: Vec<i32>) -> Option<PartitionRegistration> {
     let isr: Vec<i32> = replicas.iter().copied().filter(|r| image.cluster.is_active(*r)).collect();
     let leader = *isr.first()?;
-    let directory = |r: &i32| image.cluster.brokers.get(r).map_or(Uuid::DIRECTORY_UNASSIGNED, |b| b.default_dir());
     Some(PartitionRegistration {
-        directories: replicas.iter().map(directory).collect(),
+        directories: replicas.iter().map(|r| default_dir(image, *r)).collect(),
         replicas,
         isr,
         removing_replicas: Vec::new(),

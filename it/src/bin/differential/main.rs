@@ -12,6 +12,7 @@
     reason = "a tool for tests: a failed expectation is its result"
 )]
 
+mod cluster;
 mod configs;
 mod equal;
 mod records;
@@ -164,6 +165,7 @@ fn main() -> ExitCode {
     topics::run(&mut differential);
     records::run(&mut differential);
     configs::run(&mut differential);
+    cluster::run(&mut differential);
     for (case, why) in ON_PURPOSE {
         println!("on purpose: {case}: {why}");
     }
