@@ -9,6 +9,8 @@ pub mod contents;
 pub mod create;
 pub mod crypto;
 mod cut;
+#[cfg(test)]
+mod damage_tests;
 mod error;
 mod extent;
 pub mod keys;
