@@ -134,7 +134,7 @@ impl PartitionLog {
         Ok(found)
     }
 
-    fn txns_of(&self, index: usize, segment: &Segment) -> Result<Vec<AbortedTxn>, LogError> {
+    pub(super) fn txns_of(&self, index: usize, segment: &Segment) -> Result<Vec<AbortedTxn>, LogError> {
         if segment.txn_suspect.load(std::sync::atomic::Ordering::Relaxed) {
             return self.replay_aborted(segment.base_offset, self.segment_end(index));
         }

@@ -38,6 +38,8 @@ pub struct CopyCandidate {
     pub epoch_checkpoint: Bytes,
     log: Arc<dyn SegmentFile>,
     dir: PathBuf,
+    /// Aborted transactions as readers here get them, which is not always what the file says. `None`: there are none.
+    txn_index: Option<Bytes>,
     /// Producer state at `end_offset`, where there is no file.
     snapshot: Option<Vec<u8>>,
 }
@@ -60,7 +62,6 @@ impl CopyCandidate {
             read_small(&path, INDEX_BYTES_MAX).map_err(|e| LogError::io("read", path, e))
         };
         let whole = |bytes: Option<Vec<u8>>| Bytes::from(bytes.unwrap_or_default());
-        let txn_index = read(self.base_offset, Kind::TxnIndex.suffix())?.filter(|bytes| !bytes.is_empty());
         let snapshot = match &self.snapshot {
             Some(bytes) => Some(bytes.clone()),
             None => read(self.end_offset, "snapshot")?,
@@ -68,7 +69,7 @@ impl CopyCandidate {
         Ok(CopyIndexes {
             offset_index: whole(read(self.base_offset, Kind::OffsetIndex.suffix())?),
             time_index: whole(read(self.base_offset, Kind::TimeIndex.suffix())?),
-            txn_index: txn_index.map(Bytes::from),
+            txn_index: self.txn_index.clone(),
             producer_snapshot: whole(snapshot),
         })
     }
@@ -170,6 +171,7 @@ impl PartitionLog {
             if let Some(first) = leader_epochs.first_mut() {
                 first.1 = base_offset;
             }
+            let txns: Vec<u8> = self.txns_of(i, segment)?.iter().flat_map(crate::txn_index::encode).collect();
             let has_snapshot = self.snapshots.binary_search(&end).is_ok();
             return Ok(Some(CopyCandidate {
                 base_offset,
@@ -180,6 +182,7 @@ impl PartitionLog {
                 epoch_checkpoint: Bytes::from(render_epochs(known)),
                 log: segment.open(&self.shared, &self.dir, Kind::Log)?,
                 dir: self.dir.clone(),
+                txn_index: (!txns.is_empty()).then(|| Bytes::from(txns)),
                 snapshot: (!has_snapshot).then(|| self.load_producers(end).encode_snapshot()),
             }));
         }
