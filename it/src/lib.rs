@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod conn;
 pub mod crash;
+pub mod differential;
 #[cfg(target_os = "linux")]
 pub mod disk_faults;
 pub mod group;

@@ -773,6 +773,12 @@ fn commands_for_share_groups() {
         assert_eq!(described[0]["partitions"][0]["start_offset"], 1);
         assert_eq!(described[0]["total_lag"], 2);
         assert_eq!(consume("-n 2"), "b\nc\n");
+        let (code, _, why) = outcome(target.taccola(&format!("group delete-offsets {group} -t {topic}:0")));
+        assert_eq!(code, 2, "{why}");
+        let gone = json(target.taccola(&format!("group delete-offsets {group} -t {topic} -o json")));
+        assert_eq!((gone[0]["offsets"].as_str(), gone[0]["status"].as_str()), (Some(topic.as_str()), Some("deleted")));
+        let (code, _, why) = outcome(target.taccola(&format!("group delete-offsets {group} -t {topic}")));
+        assert_eq!(code, 3, "there are none: {why}");
         printed(target.taccola(&format!("group delete {group}")));
         let (code, _, why) = outcome(target.taccola(&format!("group describe {group}")));
         assert_eq!(code, 3, "{why}");
@@ -805,6 +811,9 @@ fn commands_for_consumer_groups() {
         member.close().await.expect("closed");
         printed(target.taccola(&format!("group reset {group} --to-earliest --execute")));
         assert_eq!(printed(consume(&format!("{topic} -n 2"))), "a\nb\n");
+        let gone = json(target.taccola(&format!("group delete-offsets {group} -t {topic}:0,1 -o json")));
+        let gone: Vec<_> = gone.as_array().expect("a list").iter().map(|row| row["status"].as_str()).collect();
+        assert_eq!(gone, [Some("deleted"); 2]);
         printed(target.taccola(&format!("group delete {group}")));
     });
 }
@@ -814,13 +823,18 @@ fn commands_for_streams_groups() {
     let needs = [ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe];
     with_broker("commands_for_streams_groups", &needs, async |target| {
         use taccola_wire::messages::StreamsGroupHeartbeatRequest;
-        use taccola_wire::messages::streams_group_heartbeat_request::{Subtopology, Topology};
+        use taccola_wire::messages::streams_group_heartbeat_request::{Subtopology, TopicInfo, Topology};
 
         let client = target.client();
         let topic = new_topic(&client, "cli-streams", 2).await;
         let group = fresh("streams");
-        let subtopology =
-            Subtopology { subtopology_id: "0".to_owned(), source_topics: vec![topic.clone()], ..Default::default() };
+        let changelog = format!("{group}-store-changelog");
+        let subtopology = Subtopology {
+            subtopology_id: "0".to_owned(),
+            source_topics: vec![topic.clone()],
+            state_changelog_topics: vec![TopicInfo { name: changelog.clone(), ..Default::default() }],
+            ..Default::default()
+        };
         let mut beat = StreamsGroupHeartbeatRequest {
             group_id: group.clone(),
             member_id: "m".to_owned(),
@@ -862,6 +876,15 @@ fn commands_for_streams_groups() {
         assert!(printed(target.taccola(&format!("group describe {group}"))).contains("0_0 0_1"));
         let listed = json(target.taccola("group list --type streams -o json"));
         assert!(listed.as_array().expect("a list").iter().any(|g| g["group"] == *group));
+
+        let api = client.coordinator(&group, taccola_client::cluster::Lane::General).await.expect("a coordinator");
+        beat.member_epoch = -1;
+        assert_eq!(client.request(&api, &beat, 0).await.expect("an answer").error_code, 0);
+        let deleted = json(target.taccola(&format!("group delete {group} --internal-topics -o json")));
+        assert_eq!((deleted[0]["status"].as_str(), deleted[1]["status"].as_str()), (Some("deleted"), Some("deleted")));
+        assert_eq!(deleted[1]["topic"], changelog);
+        let topics = printed(target.taccola("topic list"));
+        assert!(topics.contains(&topic) && !topics.contains(&changelog), "{topics}");
     });
 }
 
@@ -878,6 +901,13 @@ fn commands_for_features() {
         assert!(metadata["finalized"].as_i64() > Some(0), "{metadata}");
         let same = format!("features upgrade --feature metadata.version={} --dry-run -o json", metadata["finalized"]);
         assert_eq!(json(target.taccola(&same))[0]["status"], "valid");
+        // What is there is the newest release's.
+        let release = json(target.taccola("features upgrade --release-version 4.3 --dry-run -o json"));
+        let rows = release.as_array().expect("a list");
+        assert!(rows.len() >= 3 && rows.iter().all(|row| row["status"] == "valid"), "{release}");
+        let (code, _, why) = outcome(target.taccola("features upgrade --release-version 9.9"));
+        assert_eq!(code, 2, "{why}");
+        assert!(why.contains("3.3 to 4.3"), "{why}");
         for refused in [
             "features upgrade --feature metadata.version=32000 --dry-run",
             "features upgrade --feature no.such.feature=1 --dry-run",

@@ -7,9 +7,9 @@ use std::fs;
 use bytes::Bytes;
 use taccola_it::conn::Conn;
 use taccola_it::group::{commit_request, find_coordinator};
-use taccola_it::requests::{batch, list_offset, new_topic, now_ms, produced, read_all};
+use taccola_it::requests::{batch, fetch, init_producer, list_offset, new_topic, now_ms, produce, produced, read_all};
 use taccola_it::{Broker, clients, eventually, run};
-use taccola_wire::batch::{BatchBuilder, Compression};
+use taccola_wire::batch::{BatchBuilder, Compression, batches};
 
 /// Looks for work all the time, and takes whatever is dirty.
 const EAGER: [&str; 3] =
@@ -148,4 +148,46 @@ fn gaps_outlive_the_policy() {
         broker.launch();
         conn = Conn::connect(broker.port).expect("the broker accepts");
     }
+}
+
+/// Nothing of a producer's last batch is wanted any more, but what it says of sequences and offsets is.
+#[test]
+fn trap_41_an_emptied_batch_keeps_its_offsets_and_its_producer() {
+    let mut broker = Broker::start(&EAGER);
+    let mut conn = Conn::connect(broker.port).expect("the broker accepts");
+    new_topic(&mut conn, "c", 1, &COMPACTED);
+    let (id, epoch) = init_producer(&mut conn).expect("an answer").expect("an id");
+    let mine = |sequence: i32| {
+        let mut builder = BatchBuilder::new(Compression::None).producer(id, epoch, sequence);
+        for value in ["a", "b"] {
+            builder.append(now_ms(), Some(&0_u32.to_be_bytes()), Some(value.as_bytes()), &[]);
+        }
+        builder.build().expect("a batch")
+    };
+    produced(&mut conn, "c", 0, keyed(&[(0, Some("before".to_owned()))], Compression::None));
+    let base = produced(&mut conn, "c", 0, mine(0));
+    assert_eq!(base, 1);
+    for i in 0..40_u32 {
+        produced(&mut conn, "c", 0, keyed(&[(i % 3, Some("x".repeat(100_000)))], Compression::None));
+    }
+    let emptied = |conn: &mut Conn| {
+        let bytes = fetch(conn, "c", 0, 0).records.unwrap_or_default();
+        let first = batches(&bytes).next()?.expect("a batch").header;
+        (first.producer_id == id && first.records_count == 0).then_some((first.base_offset, first.next_offset()))
+    };
+    assert_eq!(eventually("the batch is emptied", || emptied(&mut conn)), (base, base + 2));
+    for restarted in [false, true] {
+        if restarted {
+            broker.kill();
+            broker.launch();
+            conn = Conn::connect(broker.port).expect("the broker accepts");
+        }
+        for offset in 0..=base + 2 {
+            let records = read_all(&mut conn, "c", 0, offset);
+            assert!(records.iter().all(|record| record.offset >= base + 2), "from {offset}");
+        }
+        let again = produce(&mut conn, "c", 0, mine(0));
+        assert_eq!((again.error_code, again.base_offset), (0, base), "a duplicate is known as one");
+    }
+    assert!(produced(&mut conn, "c", 0, mine(2)) > base, "and the sequence goes on");
 }

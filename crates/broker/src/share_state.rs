@@ -4,6 +4,8 @@
 
 use std::sync::{Arc, Weak};
 
+use futures_util::future::join_all;
+use taccola_base::Uuid;
 use taccola_base::config::ServerConfig;
 use taccola_base::topic::SHARE_GROUP_STATE_TOPIC;
 use taccola_coord::share_state::{
@@ -146,8 +148,26 @@ fn done(reply: ShareStateReply) -> Result<(), ShareStateError> {
     }
 }
 
-/// Whether a request about share state names a group, and at least one partition of each topic. Kafka answers others with
-/// nothing.
-pub(crate) fn is_well_formed(group_id: &str, mut partitions: impl ExactSizeIterator<Item = usize>) -> bool {
-    !group_id.is_empty() && partitions.len() > 0 && partitions.all(|count| count > 0)
+/// Answers a request about share state partition by partition, in the request's order. All at a time: the records of
+/// different share partitions wait for one flush. A request that names no group, or a topic without partitions, is answered
+/// with nothing, as Kafka does.
+pub(crate) async fn by_partition<P, F: Future>(
+    group_id: String,
+    topics: Vec<(Uuid, Vec<P>)>,
+    number: impl Fn(&P) -> i32,
+    row: impl Fn(SharePartitionKey, P) -> F,
+) -> Vec<(Uuid, Vec<F::Output>)> {
+    if group_id.is_empty() || topics.is_empty() || topics.iter().any(|(_, partitions)| partitions.is_empty()) {
+        return Vec::new();
+    }
+    let group_id: Arc<str> = group_id.into();
+    let topics = topics.into_iter().map(|(topic_id, partitions)| {
+        let rows = partitions.into_iter().map(|partition| {
+            let key = SharePartitionKey { group_id: group_id.clone(), topic_id, partition: number(&partition) };
+            row(key, partition)
+        });
+        let rows = join_all(rows);
+        async move { (topic_id, rows.await) }
+    });
+    join_all(topics).await
 }

@@ -40,10 +40,12 @@ pub fn groups_of_request(request: OffsetFetchRequest, api_version: i16) -> Vec<O
     }]
 }
 
-/// The response in the form of a version. Below v8 there is exactly one group, below v2 its error goes into each
+/// The response in the form of a version. A group with an error has no topics. Below v8 there is exactly one group, below v2 its error goes into each
 /// partition, for which `groups` carries the partitions of the request.
 pub fn response_of_groups(groups: Vec<OffsetFetchResponseGroup>, api_version: i16) -> OffsetFetchResponse {
     if api_version >= GROUPS_FROM {
+        let mut groups = groups;
+        groups.iter_mut().filter(|group| group.error_code != 0).for_each(|group| group.topics.clear());
         return OffsetFetchResponse { groups, ..Default::default() };
     }
     let Some(group) = groups.into_iter().next() else { return OffsetFetchResponse::default() };

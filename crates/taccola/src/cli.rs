@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::output::Format;
+use crate::releases::Release;
 
 pub(crate) use backup::{
     BackupCipher, BackupCleanArgs, BackupCommand, BackupCreateArgs, BackupDescribeArgs, BackupKdf, BackupListArgs,
@@ -411,11 +412,24 @@ pub(crate) enum GroupCommand {
     /// Move committed offsets, or a share group's start offsets, of a group without members
     #[command(visible_alias = "seek")]
     Reset(GroupResetArgs),
+    /// Make a group forget its offsets of topics that nobody in it reads
+    DeleteOffsets {
+        #[arg(value_name = "GROUP")]
+        group: String,
+        /// Topics, or partitions of them as TOPIC:0,1; a share group forgets whole topics
+        #[arg(short, long = "topic", required = true, value_name = "TOPIC[:P,…]")]
+        topics: Vec<String>,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Delete groups without members, with their offsets
     #[command(visible_alias = "rm")]
     Delete {
         #[arg(required = true, value_name = "GROUP")]
         groups: Vec<String>,
+        /// Of streams groups, also the repartition and changelog topics
+        #[arg(long)]
+        internal_topics: bool,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -591,8 +605,12 @@ pub(crate) enum FeaturesCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct FeatureLevelsArgs {
-    #[arg(long = "feature", required = true, value_name = "NAME=LEVEL", value_parser = feature_level)]
+    #[arg(long = "feature", required_unless_present = "release_version", value_name = "NAME=LEVEL", value_parser = feature_level)]
     pub(crate) features: Vec<(String, i16)>,
+
+    /// The levels of a release of Apache Kafka, such as 4.1
+    #[arg(long, conflicts_with = "features", value_name = "RELEASE", value_parser = release)]
+    pub(crate) release_version: Option<Release>,
 
     /// Only let the broker check the request
     #[arg(long)]
@@ -668,6 +686,10 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// `NAME=LEVEL`.
+fn release(text: &str) -> Result<Release, String> {
+    Release::parse(text).ok_or_else(|| format!("expected a release from {}", Release::known()))
+}
+
 fn feature_level(text: &str) -> Result<(String, i16), String> {
     let (name, level) = key_value(text).map_err(|_| "expected NAME=LEVEL".to_owned())?;
     let level = level.parse().ok().filter(|level| *level >= 0);

@@ -7,6 +7,7 @@ mod exit;
 mod output;
 mod record_format;
 mod record_input;
+mod releases;
 mod serve;
 mod timestamp;
 

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use taccola_coord::share_state::SharePartitionKey;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::initialize_share_group_state_request::{InitializeShareGroupStateRequest, PartitionData};
@@ -14,34 +13,18 @@ use taccola_wire::messages::initialize_share_group_state_response::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::share_state::is_well_formed;
+use crate::share_state::by_partition;
 
 pub async fn handle(
     broker: &Arc<Broker>,
     _context: &RequestContext,
     request: InitializeShareGroupStateRequest,
 ) -> InitializeShareGroupStateResponse {
-    if !is_well_formed(&request.group_id, request.topics.iter().map(|topic| topic.partitions.len())) {
-        return InitializeShareGroupStateResponse::default();
-    }
-    let group_id: Arc<str> = request.group_id.into();
-    // All at a time: the records of different share partitions wait for one flush.
-    let topics = request.topics.into_iter().map(|topic| {
-        let rows: Vec<_> = topic
-            .partitions
-            .into_iter()
-            .map(|partition| {
-                let key = SharePartitionKey {
-                    group_id: group_id.clone(),
-                    topic_id: topic.topic_id,
-                    partition: partition.partition,
-                };
-                row(broker, key, partition)
-            })
-            .collect();
-        async move { InitializeStateResult { topic_id: topic.topic_id, partitions: join_all(rows).await } }
-    });
-    InitializeShareGroupStateResponse { results: join_all(topics).await }
+    let topics = request.topics.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
+    let row = |key, partition| row(broker, key, partition);
+    let rows = by_partition(request.group_id, topics, |partition| partition.partition, row).await;
+    let result = |(topic_id, partitions)| InitializeStateResult { topic_id, partitions };
+    InitializeShareGroupStateResponse { results: rows.into_iter().map(result).collect() }
 }
 
 async fn row(broker: &Broker, key: SharePartitionKey, partition: PartitionData) -> PartitionResult {

@@ -79,8 +79,9 @@ pub struct Topology {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subtopology {
     pub id: String,
-    /// With repartition topics.
+    /// Without repartition topics.
     pub sources: Vec<String>,
+    pub repartitions: Vec<String>,
     pub changelogs: Vec<String>,
 }
 
@@ -123,16 +124,11 @@ impl Admin {
         if !self.is_described(described.error_code, group, described.error_message)? {
             return Ok(None);
         }
+        let epochs = (described.group_epoch, described.assignment_epoch);
         Ok(Some(GroupDescription {
-            id: described.group_id,
-            state: described.group_state,
-            kind: "consumer".to_owned(),
-            protocol_type: "consumer".to_owned(),
             assignor: described.assignor_name,
-            epoch: Some(described.group_epoch),
-            assignment_epoch: Some(described.assignment_epoch),
             members: described.members.into_iter().map(consumer_member).collect(),
-            ..Default::default()
+            ..modern("consumer", described.group_id, described.group_state, epochs)
         }))
     }
 
@@ -144,16 +140,11 @@ impl Admin {
         if !self.is_described(described.error_code, group, described.error_message)? {
             return Ok(None);
         }
+        let epochs = (described.group_epoch, described.assignment_epoch);
         Ok(Some(GroupDescription {
-            id: described.group_id,
-            state: described.group_state,
-            kind: "share".to_owned(),
-            protocol_type: "share".to_owned(),
             assignor: described.assignor_name,
-            epoch: Some(described.group_epoch),
-            assignment_epoch: Some(described.assignment_epoch),
             members: described.members.into_iter().map(share_member).collect(),
-            ..Default::default()
+            ..modern("share", described.group_id, described.group_state, epochs)
         }))
     }
 
@@ -165,16 +156,11 @@ impl Admin {
         if !self.is_described(described.error_code, group, described.error_message)? {
             return Ok(None);
         }
+        let epochs = (described.group_epoch, described.assignment_epoch);
         Ok(Some(GroupDescription {
-            id: described.group_id,
-            state: described.group_state,
-            kind: "streams".to_owned(),
-            protocol_type: "streams".to_owned(),
-            epoch: Some(described.group_epoch),
-            assignment_epoch: Some(described.assignment_epoch),
             members: described.members.into_iter().map(streams_member).collect(),
             topology: described.topology.map(topology),
-            ..Default::default()
+            ..modern("streams", described.group_id, described.group_state, epochs)
         }))
     }
 
@@ -198,6 +184,19 @@ impl Admin {
             assignor: protocol_data,
             ..Default::default()
         })
+    }
+}
+
+/// What is alike in groups whose assignment the broker makes.
+fn modern(kind: &str, id: String, state: String, (epoch, assignment_epoch): (i32, i32)) -> GroupDescription {
+    GroupDescription {
+        id,
+        state,
+        kind: kind.to_owned(),
+        protocol_type: kind.to_owned(),
+        epoch: Some(epoch),
+        assignment_epoch: Some(assignment_epoch),
+        ..Default::default()
     }
 }
 
@@ -278,7 +277,8 @@ fn tasks(assignment: streams::Assignment) -> Vec<Task> {
 fn topology(topology: streams::Topology) -> Topology {
     let subtopology = |s: streams::Subtopology| Subtopology {
         id: s.subtopology_id,
-        sources: s.source_topics.into_iter().chain(s.repartition_source_topics.into_iter().map(|t| t.name)).collect(),
+        sources: s.source_topics,
+        repartitions: s.repartition_source_topics.into_iter().map(|t| t.name).collect(),
         changelogs: s.state_changelog_topics.into_iter().map(|t| t.name).collect(),
     };
     Topology {

@@ -9,7 +9,7 @@ use taccola_wire::messages::consumer_group_describe_response::{
 };
 
 use super::group::ConsumerGroup;
-use super::member::Member;
+use super::member::{Current, Member};
 use super::target::{UNIFORM, short_name};
 use crate::modern::assignment::{Assignment, without_epochs};
 use crate::shard::GroupShard;
@@ -57,8 +57,8 @@ impl GroupShard {
             client_id: subscription.client_id.clone(),
             client_host: subscription.client_host.clone(),
             subscribed_topic_names: subscription.topics.iter().map(|t| t.to_string()).collect(),
-            subscribed_topic_regex: Some(subscription.regex.to_string()).filter(|r| !r.is_empty()),
-            assignment: self.describe_assignment(&without_epochs(&member.current.assigned)),
+            subscribed_topic_regex: Some(subscription.regex.to_string()),
+            assignment: self.describe_assignment(&held(&member.current)),
             target_assignment: self.describe_assignment(&target),
             member_type: if member.is_classic() { CLASSIC_MEMBER } else { CONSUMER_MEMBER },
         }
@@ -73,4 +73,16 @@ impl GroupShard {
         };
         DescribedAssignment { topic_partitions: assignment.iter().filter_map(row).collect() }
     }
+}
+
+/// What a member has: also what it was asked to give back, until it did.
+fn held(current: &Current) -> Assignment {
+    let mut held = without_epochs(&current.assigned);
+    for (topic, partitions) in &current.pending_revocation {
+        let of_topic = held.entry(*topic).or_default();
+        of_topic.extend(partitions.keys().copied());
+        of_topic.sort_unstable();
+        of_topic.dedup();
+    }
+    held
 }

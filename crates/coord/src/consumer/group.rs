@@ -17,6 +17,8 @@ use crate::modern::timeouts::Timeouts;
 use crate::modern::{JOIN_EPOCH, LEAVE_STATIC_EPOCH};
 use crate::outbox::Outbox;
 
+/// Of a group without records. The first member's subscription raises it.
+const FIRST_EPOCH: i32 = 1;
 /// From this version on OffsetCommit carries member epochs.
 const MEMBER_EPOCH_FROM: i16 = 9;
 
@@ -92,7 +94,7 @@ fn count<K: Ord + Clone>(map: &mut BTreeMap<K, usize>, key: &K, by: isize) {
 impl ConsumerGroup {
     pub(crate) fn new(id: Arc<str>) -> Self {
         // Nothing is known of the topics yet.
-        Self { id, metadata_dirty: true, ..Default::default() }
+        Self { id, epoch: FIRST_EPOCH, metadata_dirty: true, ..Default::default() }
     }
 
     pub(crate) fn state(&self) -> State {

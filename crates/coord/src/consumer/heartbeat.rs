@@ -444,7 +444,7 @@ pub(super) fn advance(
         deltas.add(&step.new.topics, 1);
     }
     let regexes = regex::follow(env, group, old, &step.new, &mut deltas, out)?;
-    let bump = names_changed || regexes.changed || group.epoch == 0;
+    let bump = names_changed || regexes.changed;
     let mut epoch = group.epoch;
     if bump || group.metadata_dirty {
         epoch = next_epoch(env, group, &deltas, bump, out)?;

@@ -13,6 +13,7 @@ mod group;
 mod heartbeat;
 mod member;
 mod migration;
+mod re2;
 mod reconcile;
 mod records;
 mod regex;

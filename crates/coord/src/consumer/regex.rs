@@ -25,7 +25,8 @@ pub(crate) fn compile(regex: &str) -> Result<Regex, Refusal> {
     if regex.len() > REGEX_BYTES_MAX {
         return Err(refuse(format!("a regular expression has at most {REGEX_BYTES_MAX} bytes")));
     }
-    RegexBuilder::new(&format!("^(?:{regex})$"))
+    let translated = super::re2::translate(regex).map_err(refuse)?;
+    RegexBuilder::new(&format!("^(?:{translated})$"))
         .size_limit(COMPILED_BYTES_MAX)
         .dfa_size_limit(COMPILED_BYTES_MAX)
         .build()

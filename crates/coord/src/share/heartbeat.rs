@@ -28,6 +28,8 @@ const LEAVE: i32 = -1;
 const JOIN: i32 = 0;
 /// How soon a member is removed again whose removal was not written, ms.
 const FENCE_RETRY_MS: i64 = 5_000;
+/// In UTF-16 units, as Java counts.
+const MEMBER_ID_LENGTH_MAX: usize = 36;
 const ASSIGNOR: &str = "simple";
 
 /// Why a heartbeat is refused.
@@ -444,6 +446,10 @@ fn check_request(request: &ShareGroupHeartbeatRequest) -> Result<(), Refused> {
     let invalid = |message: &str| Err((ErrorCode::InvalidRequest, message.to_owned()));
     if request.member_id.trim().is_empty() {
         return invalid("MemberId can't be empty.");
+    }
+    // An id of Kafka's has 22 characters, a UUID 36.
+    if request.member_id.encode_utf16().count() > MEMBER_ID_LENGTH_MAX {
+        return invalid("MemberId is too long.");
     }
     if request.group_id.trim().is_empty() {
         return invalid("GroupId can't be empty.");

@@ -97,7 +97,7 @@ impl GroupShard {
             let id = info.as_ref().map_or(Uuid::ZERO, |info| info.id);
             let unknown = OffsetsTopic {
                 name: name.clone(),
-                id,
+                id: Uuid::ZERO,
                 error: Some(ErrorCode::UnknownTopicOrPartition),
                 partitions: BTreeMap::new(),
             };

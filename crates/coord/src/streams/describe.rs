@@ -55,8 +55,8 @@ fn described(id: &str, member: &Member, group: &StreamsGroup) -> describe::Membe
     describe::Member {
         member_id: id.to_owned(),
         member_epoch: member.epoch,
-        instance_id: m.instance_id.clone(),
-        rack_id: m.rack_id.clone(),
+        instance_id: told(&m.instance_id),
+        rack_id: told(&m.rack_id),
         client_id: m.client_id.clone(),
         client_host: m.client_host.clone(),
         topology_epoch: m.topology_epoch,
@@ -83,4 +83,9 @@ fn assignment(tasks: &Tasks) -> describe::Assignment {
         standby_tasks: ids(&tasks.standby),
         warmup_tasks: ids(&tasks.warmup),
     }
+}
+
+/// What a member did not say is kept as an empty text.
+fn told(text: &Option<String>) -> Option<String> {
+    text.clone().filter(|text| !text.is_empty())
 }

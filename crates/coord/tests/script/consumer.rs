@@ -88,7 +88,8 @@ pub(crate) fn described(row: &consumer_group_describe_response::DescribedGroup) 
     )];
     for m in &row.members {
         let instance = m.instance_id.as_ref().map(|i| format!("/{i}")).unwrap_or_default();
-        let regex = m.subscribed_topic_regex.as_ref().map(|r| format!(" /{r}/")).unwrap_or_default();
+        let regex =
+            m.subscribed_topic_regex.as_ref().filter(|r| !r.is_empty()).map(|r| format!(" /{r}/")).unwrap_or_default();
         lines.push(format!(
             "  {}{instance} type={} epoch={} {:?}{regex} has {{{}}} should {{{}}}",
             m.member_id,

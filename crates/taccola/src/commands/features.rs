@@ -8,6 +8,7 @@ use super::{Context, finish};
 use crate::cli::{FeatureLevelsArgs, FeaturesArgs, FeaturesCommand, OutputArgs};
 use crate::exit::{CliError, CliResult};
 use crate::output::{self, Table};
+use crate::releases::Release;
 
 pub(crate) async fn run(context: &Context, args: FeaturesArgs) -> CliResult {
     let admin = Admin::new(context.client.clone());
@@ -18,7 +19,7 @@ pub(crate) async fn run(context: &Context, args: FeaturesArgs) -> CliResult {
         Some(FeaturesCommand::Downgrade { levels, lossy }) => set(context, &admin, levels, downgrade(lossy)).await,
         Some(FeaturesCommand::Disable { features, lossy, dry_run, output }) => {
             let features = features.into_iter().map(|name| (name, 0)).collect();
-            let levels = FeatureLevelsArgs { features, dry_run, output };
+            let levels = FeatureLevelsArgs { features, release_version: None, dry_run, output };
             set(context, &admin, levels, downgrade(lossy)).await
         }
     }
@@ -52,9 +53,20 @@ async fn describe(context: &Context, admin: &Admin, output: OutputArgs) -> CliRe
     output::result(context.format(output), &value, &[table, summary])
 }
 
+/// A release's levels of what the cluster knows; an upgrade does not take features out of use.
+async fn levels_of(admin: &Admin, release: Release, kind: UpgradeType) -> CliResult<Vec<(String, i16)>> {
+    let known = admin.describe_features().await?.features;
+    let levels = release.levels().into_iter().filter(|(_, level)| *level > 0 || kind != UpgradeType::Upgrade);
+    Ok(levels.filter(|(name, _)| known.contains_key(*name)).map(|(name, level)| (name.to_owned(), level)).collect())
+}
+
 async fn set(context: &Context, admin: &Admin, args: FeatureLevelsArgs, kind: UpgradeType) -> CliResult {
+    let features = match args.release_version {
+        Some(release) => levels_of(admin, release, kind).await?,
+        None => args.features,
+    };
     let update = |(name, level): &(String, i16)| FeatureUpdate { name: name.clone(), level: *level, kind };
-    let updates: Vec<_> = args.features.iter().map(update).collect();
+    let updates: Vec<_> = features.iter().map(update).collect();
     let (mut table, mut values, mut failures) = (Table::new(&["FEATURE", "LEVEL", "STATUS"]), Vec::new(), Vec::new());
     for (name, outcome) in admin.update_features(&updates, args.dry_run).await? {
         let level = updates.iter().find(|u| u.name == name).map_or(0, |u| u.level);

@@ -95,7 +95,7 @@ fn summary(description: &GroupDescription, total: i64) -> Table {
         summary.row(["ASSIGNMENT-EPOCH".to_owned(), assignment.to_string()]);
     }
     for subtopology in description.topology.iter().flat_map(|topology| &topology.subtopologies) {
-        let (sources, changelogs) = (subtopology.sources.join(" "), subtopology.changelogs.join(" "));
+        let (sources, changelogs) = (all_sources(subtopology).join(" "), subtopology.changelogs.join(" "));
         let changelogs = if changelogs.is_empty() { changelogs } else { format!("; changelogs {changelogs}") };
         summary.row(["SUBTOPOLOGY".to_owned(), format!("{}: {sources}{changelogs}", subtopology.id)]);
     }
@@ -196,8 +196,7 @@ fn line_value(description: &GroupDescription, line: &Line, shares: bool) -> Valu
 
 fn topology_value(description: &GroupDescription) -> Value {
     let Some(topology) = &description.topology else { return Value::Null };
-    let subtopology =
-        |s: &taccola_client::admin::Subtopology| json!({"id": s.id, "sources": s.sources, "changelogs": s.changelogs});
+    let subtopology = |s: &taccola_client::admin::Subtopology| json!({"id": s.id, "sources": all_sources(s), "changelogs": s.changelogs});
     json!({
         "epoch": topology.epoch,
         "subtopologies": topology.subtopologies.iter().map(subtopology).collect::<Vec<_>>(),
@@ -247,4 +246,9 @@ async fn share_lines(admin: &Admin, description: &GroupDescription) -> Result<Ve
         }
     };
     Ok(partitions.into_iter().map(line).collect())
+}
+
+/// With repartition topics.
+fn all_sources(subtopology: &taccola_client::admin::Subtopology) -> Vec<&str> {
+    subtopology.sources.iter().chain(&subtopology.repartitions).map(String::as_str).collect()
 }

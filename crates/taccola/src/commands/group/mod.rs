@@ -1,14 +1,15 @@
 //! `taccola group`: groups of all kinds, classic, consumer (KIP-848), share (KIP-932) and streams (KIP-1071).
 
+mod delete;
 mod describe;
 mod reset;
 
 use serde_json::{Value, json};
 use taccola_client::Admin;
 
-use super::{Context, finish};
+use super::Context;
 use crate::cli::{GroupCommand, GroupKind, OutputArgs};
-use crate::exit::{CliError, CliResult};
+use crate::exit::CliResult;
 use crate::output::{self, Table};
 
 pub(crate) async fn run(context: &Context, command: GroupCommand) -> CliResult {
@@ -17,7 +18,12 @@ pub(crate) async fn run(context: &Context, command: GroupCommand) -> CliResult {
         GroupCommand::List { kinds, output } => list(context, &admin, &kinds, output).await,
         GroupCommand::Describe { groups, output } => describe::run(context, &admin, groups, output).await,
         GroupCommand::Reset(args) => reset::run(context, &admin, args).await,
-        GroupCommand::Delete { groups, output } => delete(context, &admin, groups, output).await,
+        GroupCommand::DeleteOffsets { group, topics, output } => {
+            delete::offsets(context, &admin, &group, &topics, output).await
+        }
+        GroupCommand::Delete { groups, internal_topics, output } => {
+            delete::groups(context, &admin, groups, internal_topics, output).await
+        }
     }
 }
 
@@ -48,19 +54,4 @@ async fn list(context: &Context, admin: &Admin, kinds: &[GroupKind], output: Out
         }));
     }
     output::result(context.format(output), &Value::Array(values), &[table])
-}
-
-async fn delete(context: &Context, admin: &Admin, groups: Vec<String>, output: OutputArgs) -> CliResult {
-    let mut table = Table::new(&["GROUP", "STATUS"]);
-    let mut values = Vec::new();
-    let mut failures = Vec::new();
-    for (group, outcome) in admin.delete_groups(&groups).await {
-        let status = if outcome.is_ok() { "deleted" } else { "failed" };
-        table.row([group.as_str(), status]);
-        values.push(json!({"group": group, "status": status}));
-        if let Err(error) = outcome {
-            failures.push((group, CliError::from(error)));
-        }
-    }
-    finish(context.format(output), values, table, failures)
 }

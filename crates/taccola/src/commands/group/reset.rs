@@ -19,7 +19,7 @@ use crate::timestamp;
 type Offsets = BTreeMap<TopicPartition, Option<i64>>;
 
 /// A group that does not exist counts as one that commits: its offsets can be set before it begins.
-async fn is_share_group(admin: &Admin, group: &str) -> Result<bool, Error> {
+pub(super) async fn is_share_group(admin: &Admin, group: &str) -> Result<bool, Error> {
     match admin.describe_group(group).await {
         Ok(description) => Ok(description.kind == "share"),
         Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => Ok(false),
@@ -96,8 +96,13 @@ async fn reset_partitions(admin: &Admin, args: &GroupResetArgs, current: &Offset
         }
         return Ok(current.keys().cloned().collect());
     }
+    named_partitions(admin, &args.topics).await
+}
+
+/// The partitions that `TOPIC` and `TOPIC:0,1` name.
+pub(super) async fn named_partitions(admin: &Admin, topics: &[String]) -> CliResult<Vec<TopicPartition>> {
     let mut partitions = BTreeSet::new();
-    for text in &args.topics {
+    for text in topics {
         let (name, indexes) = text.split_once(':').map_or((text.as_str(), None), |(n, p)| (n, Some(p)));
         let topic = admin.describe_topic(name).await?;
         let indexes = match indexes {

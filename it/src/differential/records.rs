@@ -1,7 +1,6 @@
 //! DeleteRecords, InitProducerId, OffsetForLeaderEpoch, DescribeProducers, DescribeLogDirs.
 
-use taccola_it::eventually;
-use taccola_it::requests::{list_offset, produce_request};
+use crate::requests::{list_offset, produce_request};
 use taccola_wire::batch::{BatchBuilder, Compression};
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -10,8 +9,8 @@ use taccola_wire::messages::describe_producers_request::TopicRequest;
 use taccola_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use taccola_wire::messages::*;
 
-use crate::Differential;
-use crate::equal;
+use super::Differential;
+use super::equal;
 
 pub(crate) fn run(d: &mut Differential) {
     prepare(d);
@@ -49,7 +48,7 @@ fn prepare(d: &mut Differential) {
     d.at("prepare", 7, &request, |response| response.topics.clear());
     for name in ["r-plain", "r-compact", "r-both"] {
         // Kafka answers CreateTopics before its broker leads the partitions.
-        eventually("a leader", || (list_offset(&mut d.kafka, name, 0, -1).0 == 0).then_some(()));
+        d.prepare("a leader", |conn| list_offset(conn, name, 0, -1).0 == 0);
         let mut batch = BatchBuilder::new(Compression::None).producer(4_000_000, 3, 0);
         for n in 0..10_i64 {
             batch.append(1_600_000_000_000 + n, Some(b"key"), Some(b"value"), &[]);
@@ -71,7 +70,7 @@ fn init_producer_id(d: &mut Differential) {
     // Kafka fetches its first block behind the first request, which it refuses.
     let loading = taccola_wire::error::ErrorCode::CoordinatorLoadInProgress.code();
     let first = request(None, -1, -1);
-    eventually("producer ids", || (d.kafka.ask(&first, 4).error_code != loading).then_some(()));
+    d.prepare("producer ids", |conn| conn.ask(&first, 4).error_code != loading);
     d.all("new", 0..=5, &request(None, -1, -1), rows);
     d.all("known id and epoch", 3..=5, &request(None, 4_000_000, 3), rows);
     d.all("id alone", 3..=5, &request(None, 4_000_000, -1), rows);

@@ -6,8 +6,8 @@ use taccola_wire::messages::describe_configs_request::DescribeConfigsResource;
 use taccola_wire::messages::incremental_alter_configs_request as incremental;
 use taccola_wire::messages::*;
 
-use crate::Differential;
-use crate::equal;
+use super::Differential;
+use super::equal;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;

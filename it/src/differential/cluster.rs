@@ -7,8 +7,8 @@ use taccola_wire::messages::list_partition_reassignments_request::ListPartitionR
 use taccola_wire::messages::update_features_request::FeatureUpdateKey;
 use taccola_wire::messages::*;
 
-use crate::Differential;
-use crate::equal;
+use super::Differential;
+use super::equal;
 
 pub(crate) fn run(d: &mut Differential) {
     let topic =

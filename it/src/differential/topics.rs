@@ -1,7 +1,7 @@
 //! CreateTopics, CreatePartitions, Metadata, DescribeTopicPartitions, DescribeCluster, DeleteTopics.
 
+use crate::conn::Conn;
 use taccola_base::Uuid;
-use taccola_it::conn::Conn;
 use taccola_wire::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use taccola_wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
 use taccola_wire::messages::delete_topics_request::DeleteTopicState;
@@ -9,8 +9,8 @@ use taccola_wire::messages::describe_topic_partitions_request::{Cursor, TopicReq
 use taccola_wire::messages::metadata_request::MetadataRequestTopic;
 use taccola_wire::messages::*;
 
-use crate::Differential;
-use crate::equal;
+use super::Differential;
+use super::equal;
 
 pub(crate) fn run(d: &mut Differential) {
     create(d);
