@@ -126,9 +126,7 @@ fn malformed(d: &mut Differential) {
     beat(d, "no member, joins", 1, &with_id(""));
     let regex =
         |regex: &str| Beat { subscribed_topic_names: None, subscribed_topic_regex: Some(regex.into()), ..good() };
-    for bad in
-        ["(", "[", "*a", "(?=a)", "(?<!a)b", "(a)\\1", "\\", "a{1001}", "\\p{Nope}", "(?z)", "a**", "(?x)a"]
-    {
+    for bad in ["(", "[", "*a", "(?=a)", "(?<!a)b", "(a)\\1", "\\", "a{1001}", "\\p{Nope}", "(?z)", "a**", "(?x)a"] {
         beat(d, &format!("bad expression {}", short(bad)), 1, &regex(bad));
     }
     beat(d, "names and a bad expression", 1, &Beat { subscribed_topic_regex: Some("(".into()), ..good() });
