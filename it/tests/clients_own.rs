@@ -777,8 +777,6 @@ fn commands_for_share_groups() {
         assert_eq!(code, 2, "{why}");
         let gone = json(target.taccola(&format!("group delete-offsets {group} -t {topic} -o json")));
         assert_eq!((gone[0]["offsets"].as_str(), gone[0]["status"].as_str()), (Some(topic.as_str()), Some("deleted")));
-        let (code, _, why) = outcome(target.taccola(&format!("group delete-offsets {group} -t {topic}")));
-        assert_eq!(code, 3, "there are none: {why}");
         printed(target.taccola(&format!("group delete {group}")));
         let (code, _, why) = outcome(target.taccola(&format!("group describe {group}")));
         assert_eq!(code, 3, "{why}");
