@@ -129,6 +129,8 @@ fn an_unclean_election_is_made_when_it_is_asked_for() {
     assert_eq!(elected.leader_recovery_state, 1);
     assert_eq!(elect(&mut log, 1, 2, Some(&[0])), [(0, ErrorCode::ElectionNotNeeded)]);
     assert_eq!(elect(&mut log, 7, 1, Some(&[0])), [(0, ErrorCode::InvalidRequest)]);
+    let nothing = ElectLeadersRequest { election_type: 7, topic_partitions: Some(Vec::new()), ..Default::default() };
+    assert_eq!(log.commit(controller().elect_leaders(log.image(), &nothing, 2)).error_code, 0);
 }
 
 #[test]
@@ -145,6 +147,7 @@ fn only_a_reassignment_that_is_complete_at_once_is_taken() {
     assert_eq!(partition(&log, 0).partition_epoch, epochs.1 + 1);
     // Fewer: who leaves is out of the ISR, and the leader has a new epoch.
     assert_eq!(reassign(&mut log, 0, Some(&[1]), false), ErrorCode::InvalidReplicationFactor);
+    assert_eq!(reassign(&mut log, 0, Some(&[7]), false), ErrorCode::InvalidReplicaAssignment, "brokers before numbers");
     assert_eq!(reassign(&mut log, 0, Some(&[1]), true), ErrorCode::None);
     let fewer = partition(&log, 0);
     assert_eq!((fewer.replicas.as_slice(), fewer.isr.as_slice(), fewer.leader), ([1].as_slice(), [1].as_slice(), 1));

@@ -39,7 +39,8 @@ pub async fn handle(
                 error_message: Some(ErrorCode::None.name().to_owned()),
             };
             let rows = request.feature_updates.into_iter().filter(|_| version < NO_ROWS_SINCE);
-            UpdateFeaturesResponse { results: rows.map(|u| row(u.feature)).collect(), ..Default::default() }
+            let results = rows.map(|u| row(u.feature)).collect();
+            UpdateFeaturesResponse { error_message: None, results, ..Default::default() }
         }
         Ok(Err(error)) => failed(error.code, error.message),
         Err(error) => failed(error_map::metadata_write(&error), error.to_string()),

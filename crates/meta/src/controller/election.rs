@@ -27,6 +27,10 @@ impl Controller {
         request: &ElectLeadersRequest,
         api_version: i16,
     ) -> Outcome<ElectLeadersResponse> {
+        // Kafka answers a request for nothing before it looks at the kind.
+        if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) {
+            return Outcome::atomic(Vec::new(), ElectLeadersResponse::default());
+        }
         let election = match election(request.election_type, api_version) {
             Ok(election) => election,
             Err(error) => return Outcome::atomic(Vec::new(), refused(request, &error)),

@@ -78,10 +78,10 @@ impl Controller {
         match &target.replicas {
             None => self.cancel(image, topic, id, partition),
             Some(replicas) => {
+                check_replicas(image, replicas)?;
                 if !may_change_factor {
                     check_factor(partition, replicas.len())?;
                 }
-                check_replicas(image, replicas)?;
                 let assignment = Assignment::toward(partition, replicas);
                 let change = self.partition_change(image, topic, id, partition, assignment, Election::Online);
                 let record = self.build_change(image, change);
