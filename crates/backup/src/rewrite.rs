@@ -142,7 +142,9 @@ mod tests {
 
     const ALL: Range<i64> = 0..i64::MAX;
 
-    fn records(batch: &[u8]) -> Vec<(i64, Option<Bytes>, Option<Bytes>, Vec<RecordHeader>)> {
+    type Plain = (i64, Option<Bytes>, Option<Bytes>, Vec<RecordHeader>);
+
+    fn records(batch: &[u8]) -> Vec<Plain> {
         let batch = Bytes::copy_from_slice(batch);
         RecordIter::new(&batch).unwrap().map(Result::unwrap).map(|r| (r.timestamp, r.key, r.value, r.headers)).collect()
     }

@@ -23,7 +23,7 @@ const FORMAT: u8 = 1;
 enum Keys {
     Plain,
     Aead(Box<LessSafeKey>),
-    CtrHmac { encrypt: Box<EncryptingKey>, decrypt: Box<DecryptingKey>, mac: hmac::Key },
+    CtrHmac { encrypt: Box<EncryptingKey>, decrypt: Box<DecryptingKey>, mac: Box<hmac::Key> },
 }
 
 /// Seals and opens the chunks of one object. Each index must be sealed once only: a writer that begins anew takes another
@@ -141,7 +141,7 @@ fn ctr_hmac(secret: &Secret, object: &[u8]) -> Result<Keys, CryptoError> {
     Ok(Keys::CtrHmac {
         encrypt: Box::new(EncryptingKey::ctr(key()?).map_err(failed)?),
         decrypt: Box::new(DecryptingKey::ctr(key()?).map_err(failed)?),
-        mac: hmac::Key::new(hmac::HMAC_SHA256, mac.as_ref()),
+        mac: Box::new(hmac::Key::new(hmac::HMAC_SHA256, mac.as_ref())),
     })
 }
 
