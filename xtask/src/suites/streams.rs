@@ -129,7 +129,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// What `--quick` runs.
-const QUICK: [&str; 2] = ["smoke/exactly_once_v2/streams/broker-kill", "smoke/exactly_once_v2/classic/broker-kill"];
+const QUICK: [&str; 1] = ["smoke/exactly_once_v2/streams/broker-kill"];
 
 pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     let chosen = SCENARIOS.iter().filter(|scenario| run.wants(scenario.name, QUICK.contains(&scenario.name)));

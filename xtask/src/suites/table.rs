@@ -41,7 +41,7 @@ pub(super) enum Kind {
     Better,
     /// Needs what Taccola does not serve, and does not say that it serves.
     OutOfScope,
-    /// Hangs on a race inside the suite or its client, on either broker.
+    /// Fails now and then on a race inside the suite or its client.
     Unsteady,
 }
 
@@ -73,11 +73,7 @@ const fn out_of_scope(test: &'static str, why: &'static str) -> Note {
 
 const KAFKA_PYTHON: &[Note] = &[
     out_of_scope("test_admin_integration::test_create_describe_delete_acls", "needs ACLs"),
-    out_of_scope("test_admin_integration::test_alter_partition_reassignments", "needs AlterPartitionReassignments"),
-    out_of_scope("test_admin_integration::test_list_partition_reassignments", "needs ListPartitionReassignments"),
     out_of_scope("test_admin_integration::test_alter_replica_log_dirs", "needs AlterReplicaLogDirs"),
-    out_of_scope("test_admin_integration::test_describe_metadata_quorum", "needs DescribeQuorum"),
-    out_of_scope("test_admin_integration::test_elect_leaders", "needs ElectLeaders"),
     Note {
         test: "test_consumer_integration::test_kafka_consumer",
         kind: Kind::Unsteady,
