@@ -142,10 +142,6 @@ impl Broker {
             port = self.port,
             data = self.data_dir().display()
         );
-        if !self.properties.iter().any(|line| line.starts_with("taccola.crash.loop.limit=")) {
-            // Tests kill brokers over and over.
-            text.push_str("taccola.crash.loop.limit=0\n");
-        }
         for line in &self.properties {
             text.push_str(line);
             text.push('\n');

@@ -35,7 +35,8 @@ impl Machine {
 
     /// The same on a disk of so many bytes.
     fn start_with_capacity(test: &str, properties: &[&str], capacity: Option<u64>) -> Option<Self> {
-        let mut all = vec!["taccola.journal.bytes=4194304"];
+        // Failures by the dozen are what these tests are about.
+        let mut all = vec!["taccola.journal.bytes=4194304", "taccola.crash.loop.limit=0"];
         all.extend(properties);
         let disk = Disk::default();
         disk.read_uncached();
@@ -270,28 +271,47 @@ fn bits_that_rot_under_a_running_broker_are_never_served() {
 }
 
 #[test]
-fn a_broker_that_keeps_crashing_starts_in_recovery_mode() {
-    let mut broker = Broker::start(&["taccola.crash.loop.limit=3"]);
-    let mut conn = Conn::connect(broker.port).expect("the broker accepts");
+fn a_broker_that_keeps_failing_starts_in_recovery_mode() {
+    let Some(mut machine) = Machine::start("a_broker_that_keeps_failing", &["taccola.crash.loop.limit=3"]) else {
+        return;
+    };
+    let mut conn = machine.connect();
     new_topic(&mut conn, "t", 1, &[]);
     produced(&mut conn, "t", 0, batch(&["a"]));
     for _ in 0..3 {
-        broker.kill();
-        broker.launch();
-        let mut conn = Conn::connect(broker.port).expect("the broker accepts");
-        produced(&mut conn, "t", 0, batch(&["b"]));
+        let mut conn = machine.connect();
+        machine.disk.inject(Fault::eio(Op::Sync, "taccola.journal"));
+        let _ = conn.call(&produce_request(-1, "t", 0, batch(&["lost"])), 9);
+        eventually("the broker's end", || {
+            conn.call(&produce_request(-1, "t", 0, batch(&["lost"])), 9).is_err().then_some(())
+        });
+        machine.disk.heal();
+        machine.broker.kill();
+        machine.broker.launch();
     }
-    broker.kill();
-    broker.launch();
+    let broker = &mut machine.broker;
     assert!(broker.log().join("\n").contains("RECOVERY MODE"), "{}", broker.log().join("\n"));
     let mut conn = Conn::connect(broker.port).expect("the broker accepts");
-    assert_eq!(read_all(&mut conn, "t", 0, 0).len(), 4);
+    let end = i64::try_from(read_all(&mut conn, "t", 0, 0).len()).expect("a count");
     assert_eq!(produce(&mut conn, "t", 0, batch(&["c"])).error_code, KAFKA_STORAGE_ERROR);
     assert_ne!(create_topic(&mut conn, "u", 1, &[]).0, 0);
     broker.restart();
     let mut conn = Conn::connect(broker.port).expect("the broker accepts");
-    assert_eq!(produced(&mut conn, "t", 0, batch(&["d"])), 4);
+    assert_eq!(produced(&mut conn, "t", 0, batch(&["d"])), end);
     new_topic(&mut conn, "u", 1, &[]);
+}
+
+#[test]
+fn kills_from_outside_are_no_crash_loop() {
+    let mut broker = Broker::start(&["taccola.crash.loop.limit=2"]);
+    let mut conn = Conn::connect(broker.port).expect("the broker accepts");
+    new_topic(&mut conn, "t", 1, &[]);
+    for round in 0..4 {
+        broker.kill();
+        broker.launch();
+        let mut conn = Conn::connect(broker.port).expect("the broker accepts");
+        assert_eq!(produced(&mut conn, "t", 0, batch(&["a"])), round);
+    }
 }
 
 #[test]

@@ -6,9 +6,11 @@
 //! The free space is looked at every second: producing goes on by itself. What the disk refuses all the same (somebody else
 //! filled it) fails alone: nothing of it is in the log, and the next try may succeed.
 //!
-//! **Crash loops.** Starts after stops that were not clean are noted in a file of the first log directory. From
-//! `taccola.crash.loop.limit` of them within ten minutes on, the broker starts in recovery mode: it serves what is there and
-//! writes nothing for clients, deletes nothing and compacts nothing. A clean stop, or ten minutes, ends it.
+//! **Crash loops.** A file of the first log directory notes starts that never got ready, and the moments at which the
+//! broker ended itself because its storage failed or an invariant was broken. From `taccola.crash.loop.limit` of them within
+//! ten minutes on, the broker starts in recovery mode: it serves what is there and writes nothing for clients, deletes
+//! nothing and compacts nothing. A clean stop, or ten minutes, ends it. Somebody else's `kill -9` of a broker that serves is
+//! no crash of its own, however often it comes; a start that gets ready forgets those before that did not.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::startup::dirs::{read_bounded, write_whole};
 
 /// How often the free space is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// In a log directory: a line `0`, then the times (milliseconds since 1970) of starts after unclean stops.
+/// In a log directory: a line `1`, then `start` or `failure` and a time (milliseconds since 1970) a line.
 pub(crate) const STARTS_FILE: &str = "taccola.starts";
 const STARTS_BYTES_MAX: usize = 64 * 1024;
 /// Starts before this are forgotten: ten minutes.
@@ -129,45 +131,80 @@ pub async fn watch(broker: Arc<Broker>) {
     }
 }
 
+/// What counts towards a crash loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mishap {
+    /// A start after a stop that was not clean, which has not got ready yet, or never did.
+    Start,
+    /// The broker ended itself.
+    Failure,
+}
+
 /// Notes this start if the last stop was not clean, before anything is recovered: a start that crashes counts too. Answers
 /// why the broker is to start in recovery mode, if so.
 pub(crate) fn note_start(dir: &Path, is_new: bool, limit: u32, now_ms: i64) -> Result<Option<String>, StartError> {
-    let path = dir.join(STARTS_FILE);
     let clean = is_new || dir.join(log_dir::CLEAN_SHUTDOWN_FILE).exists();
-    // One that cannot be read says nothing; it is written anew.
-    let known = read_bounded(&path, STARTS_BYTES_MAX).ok().flatten();
-    if clean && known.is_none() {
+    let known = known_mishaps(dir, now_ms);
+    if clean {
+        // A clean stop ends it.
+        if known.is_some() {
+            write_mishaps(dir, &[])?;
+        }
         return Ok(None);
     }
-    let text = known.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let mut starts = if clean { Vec::new() } else { recent_starts(&text, now_ms) };
-    let before = starts.len();
-    if !clean {
-        starts.push(now_ms);
-    }
-    let content: String =
-        std::iter::once("0\n".to_owned()).chain(starts.iter().map(|start| format!("{start}\n"))).collect();
-    match write_whole(&path, content.as_bytes()) {
-        Ok(()) => {}
-        // A full disk must not keep a broker from starting that could make room.
-        Err(StartError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {}
-        Err(error) => return Err(error),
-    }
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let looping = !clean && limit > 0 && before >= limit;
-    Ok(looping.then(|| format!("{before} starts within ten minutes followed stops that were not clean")))
+    let mut mishaps = known.unwrap_or_default();
+    let before = mishaps.len();
+    mishaps.push((Mishap::Start, now_ms));
+    write_mishaps(dir, &mishaps)?;
+    let looping = limit > 0 && before >= usize::try_from(limit).unwrap_or(usize::MAX);
+    Ok(looping.then(|| format!("within ten minutes the broker failed {before} times, or did not get ready")))
 }
 
-/// The starts of the last ten minutes that the file names. What lies in the future was noted by a wrong clock.
-fn recent_starts(text: &str, now_ms: i64) -> Vec<i64> {
-    let mut lines = text.lines();
-    if lines.next() != Some("0") {
-        return Vec::new();
+/// Notes that the broker got ready: starts that did not are forgotten, failures are not.
+pub(crate) fn note_ready(dir: &Path, now_ms: i64) -> Result<(), StartError> {
+    let Some(mut mishaps) = known_mishaps(dir, now_ms) else { return Ok(()) };
+    let before = mishaps.len();
+    mishaps.retain(|(mishap, _)| *mishap == Mishap::Failure);
+    if mishaps.len() == before { Ok(()) } else { write_mishaps(dir, &mishaps) }
+}
+
+/// Notes that the broker is about to end itself.
+pub(crate) fn note_failure(dir: &Path, now_ms: i64) -> Result<(), StartError> {
+    let mut mishaps = known_mishaps(dir, now_ms).unwrap_or_default();
+    mishaps.push((Mishap::Failure, now_ms));
+    write_mishaps(dir, &mishaps)
+}
+
+fn write_mishaps(dir: &Path, mishaps: &[(Mishap, i64)]) -> Result<(), StartError> {
+    let line = |(mishap, at): &(Mishap, i64)| match mishap {
+        Mishap::Start => format!("start {at}\n"),
+        Mishap::Failure => format!("failure {at}\n"),
+    };
+    let content: String = std::iter::once("1\n".to_owned()).chain(mishaps.iter().map(line)).collect();
+    match write_whole(&dir.join(STARTS_FILE), content.as_bytes()) {
+        // A full disk must not keep a broker from starting that could make room.
+        Err(StartError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        written => written,
     }
-    let known = lines.filter_map(|line| line.parse::<i64>().ok());
-    let recent = known.filter(|start| (now_ms.saturating_sub(CRASH_LOOP_MS)..=now_ms).contains(start));
-    let recent: Vec<i64> = recent.collect();
-    recent.get(recent.len().saturating_sub(STARTS_MAX)..).unwrap_or_default().to_vec()
+}
+
+/// What the file names of the last ten minutes; `None` without a file. What lies in the future was noted by a wrong clock,
+/// and a file that cannot be read says nothing.
+fn known_mishaps(dir: &Path, now_ms: i64) -> Option<Vec<(Mishap, i64)>> {
+    let content = read_bounded(&dir.join(STARTS_FILE), STARTS_BYTES_MAX).ok().flatten()?;
+    let text = String::from_utf8_lossy(&content).into_owned();
+    let mut lines = text.lines();
+    if lines.next() != Some("1") {
+        return Some(Vec::new());
+    }
+    let parse = |line: &str| match line.split_once(' ')? {
+        ("start", at) => Some((Mishap::Start, at.parse::<i64>().ok()?)),
+        ("failure", at) => Some((Mishap::Failure, at.parse::<i64>().ok()?)),
+        _ => None,
+    };
+    let recent = |(_, at): &(Mishap, i64)| (now_ms.saturating_sub(CRASH_LOOP_MS)..=now_ms).contains(at);
+    let mishaps: Vec<_> = lines.filter_map(parse).filter(recent).collect();
+    Some(mishaps.get(mishaps.len().saturating_sub(STARTS_MAX)..).unwrap_or_default().to_vec())
 }
 
 #[cfg(test)]
@@ -177,16 +214,24 @@ mod tests {
     const NOW_MS: i64 = 1_800_000_000_000;
 
     #[test]
-    fn unclean_starts_of_ten_minutes_are_a_crash_loop() {
+    fn starts_that_never_get_ready_and_failures_are_a_crash_loop() {
         let dir = tempfile::tempdir().unwrap();
-        let start = |minute: i64| note_start(dir.path(), false, 3, NOW_MS + minute * 60_000).unwrap();
+        let at = |minute: i64| NOW_MS + minute * 60_000;
+        let start = |minute: i64| note_start(dir.path(), false, 3, at(minute)).unwrap();
         assert_eq!(note_start(dir.path(), true, 3, NOW_MS).unwrap(), None, "a new directory");
         assert_eq!([start(0), start(1), start(2)], [None, None, None]);
-        assert!(start(3).unwrap().starts_with("3 starts"));
+        assert!(start(3).unwrap().contains("3 times"));
         assert!(start(4).is_some());
         assert_eq!(start(20), None, "long ago");
         assert_eq!([start(21), start(21)], [None, None]);
-        assert!(start(22).is_some());
+        note_ready(dir.path(), at(21)).unwrap();
+        assert_eq!([start(21), start(22)], [None, None], "who gets ready does not loop");
+        for _ in 0..3 {
+            note_ready(dir.path(), at(22)).unwrap();
+            note_failure(dir.path(), at(22)).unwrap();
+            start(22);
+        }
+        assert!(start(22).is_some(), "who fails after getting ready does");
         log_dir::write_clean_shutdown(dir.path(), 1).unwrap();
         assert_eq!(start(22), None, "a clean stop ends it");
         std::fs::remove_file(dir.path().join(log_dir::CLEAN_SHUTDOWN_FILE)).unwrap();

@@ -102,7 +102,14 @@ pub(crate) async fn open(
     let remote =
         RemoteStorage::open(&config.remote).map_err(|error| StartError::Config(format!("remote storage: {error}")))?;
     let (stop, _) = watch::channel(false);
-    let journal = Arc::new(JournalRuntime::new(staging, writer, Box::new(storage_failed)));
+    let first_dir = dirs.dirs.first().map(|dir| dir.path.clone()).unwrap_or_default();
+    let noted = first_dir.clone();
+    taccola_base::invariant::before_abort(Box::new(move || note_failure(&noted)));
+    let journal = Arc::new(JournalRuntime::new(
+        staging,
+        writer,
+        Box::new(move |reason: &str| storage_failed(&first_dir, reason)),
+    ));
     spawn_checkpointer(&journal)?;
 
     let (metadata_dir, metadata_dir_index) = metadata_dir(&config, &dirs);
@@ -197,6 +204,12 @@ pub(crate) async fn open(
             coordinator.take_over(partition);
         }
     }
+    // In recovery mode nothing is proven yet.
+    if broker.recovery_mode.is_none()
+        && let Some(dir) = broker.log_dirs.first()
+    {
+        storage::note_ready(&dir.path, clock::now_ms())?;
+    }
     Ok((broker, summary))
 }
 
@@ -210,12 +223,20 @@ fn enter_recovery_mode(broker: &Broker, reason: &str) {
 }
 
 /// A disk that cannot be trusted any more ends the process: what it really holds is found out by starting again.
-fn storage_failed(reason: &str) {
+fn storage_failed(first_dir: &Path, reason: &str) {
     tracing::error!(reason, "storage failed; nothing more is acknowledged, and the broker stops");
     eprintln!(
         "FATAL storage failed: {reason}. Start the broker again once the disk is well: it re-reads what is there."
     );
+    note_failure(first_dir);
     std::process::exit(1);
+}
+
+/// Best effort: the disk may be what failed.
+fn note_failure(first_dir: &Path) {
+    if let Err(error) = storage::note_failure(first_dir, clock::now_ms()) {
+        tracing::debug!(%error, "a failure was not noted");
+    }
 }
 
 fn spawn_checkpointer(journal: &Arc<JournalRuntime>) -> Result<(), StartError> {

@@ -23,8 +23,9 @@ pub(super) static KEYS: &[ConfigKey] = &[
     key("taccola.disk.reserve.percent").int(5).range(0, 50).medium().ours().implemented()
         .doc("The reserve is at most this share of the disk."),
     key("taccola.crash.loop.limit").int(5).range(0, 1000).medium().ours().implemented()
-        .doc("Starts after stops that were not clean, within ten minutes, from which on the broker starts in recovery mode: \
-             it serves what is there and writes nothing for clients. 0 never does that."),
+        .doc("Failures of the broker itself (its storage, a broken invariant) and starts that never got ready, within ten \
+             minutes, from which on it starts in recovery mode: it serves what is there and writes nothing for clients. 0 \
+             never does that."),
     key("taccola.scrub.bytes.per.second").long(8_388_608).min(0).bytes().low().ours().implemented()
         .doc("How fast the scrubber reads sealed segments to check their checksums; 0 turns it off. A core checks a \
              gigabyte or more per second, so the default takes less than a hundredth of one."),
