@@ -316,10 +316,12 @@ impl PartitionLog {
         let first = segment.walk(&*log, 0, end, |_, _| true).map_err(io_error)?;
         let Some((first, _)) = first else { return Ok(None) };
         active.first_timestamp = Some(first.max_timestamp);
-        let (mut position, indexed) = match segment.last_index_entry(&self.shared, &self.dir)? {
-            Some((last_offset, position)) if position < segment.size => (position, Some(last_offset)),
-            Some(_) => return Ok(None),
-            None => (0, None),
+        let (mut position, indexed) = match segment.last_index_entry(&self.shared, &self.dir) {
+            Ok(Some((last_offset, position))) if position < segment.size => (position, Some(last_offset)),
+            Ok(Some(_)) => return Ok(None),
+            Ok(None) => (0, None),
+            Err(error) if error.is_unreadable() => return Ok(None),
+            Err(error) => return Err(error),
         };
         let start = position;
         let mut next = segment.base_offset;
