@@ -380,7 +380,8 @@ mod tests {
     #[test]
     fn each_anomaly_is_found_and_nothing_in_a_clean_history() {
         assert_eq!(found(&clean()), []);
-        let planted: [(&[u32], fn(&mut History)); 12] = [
+        type Planted = (&'static [u32], fn(&mut History));
+        let planted: [Planted; 12] = [
             (&[1, 9, 10], |h| h.committed.get_mut(&place()).unwrap().truncate(1)),
             (&[1, 10], |h| h.committed.get_mut(&place()).unwrap().clear()),
             (&[2], |h| drop(h.seen.pop())),
