@@ -12,6 +12,7 @@ mod read;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use taccola_base::{TopicPartition, Uuid};
@@ -23,6 +24,9 @@ pub use read::{EpochCheck, FetchIsolation, PartitionRead, ReadRejected};
 use crate::fetch::waiter::{FetchWaiter, WaiterList};
 use crate::runtime::journal::Ticket;
 use crate::topic_config::TopicConfig;
+
+/// How often a flush looks whether another one of the same log has ended.
+const OTHER_FLUSH_POLL: Duration = Duration::from_millis(1);
 
 /// Facts of a partition from the metadata image that appends and reads are checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,10 +154,19 @@ impl Partition {
         self.dirty.store(false, Ordering::Release);
     }
 
-    /// Makes all that was appended so far durable in the segments. The files are synced outside the critical section. A
+    /// Makes all that was appended so far durable in the segments. The files are synced outside the critical section; who
+    /// meets another flush of the same log waits for it, as that one need not cover what was appended since it began. A
     /// failure takes the log offline and is never tried again. A partition that is gone has nothing to flush.
     pub fn flush(&self) -> Result<(), LogError> {
-        let Some(plan) = self.with_log(|log| log.begin_flush()).transpose()?.flatten() else { return Ok(()) };
+        let begin = |log: &mut PartitionLog| (!log.flush_is_running()).then(|| log.begin_flush());
+        let plan = loop {
+            match self.with_log(begin) {
+                Some(None) => std::thread::sleep(OTHER_FLUSH_POLL),
+                Some(Some(begun)) => break begun?,
+                None => return Ok(()),
+            }
+        };
+        let Some(plan) = plan else { return Ok(()) };
         let result = plan.run();
         self.with_log(|log| log.end_flush(plan, result, crate::clock::now_ms())).transpose()?;
         Ok(())

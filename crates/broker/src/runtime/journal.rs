@@ -489,6 +489,26 @@ mod tests {
         assert_eq!(visible(), 3);
     }
 
+    #[test]
+    fn a_flush_waits_for_the_one_that_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, partitions) = start(dir.path());
+        let partition = &partitions[0];
+        let append = || partition.append(&journal, &mut batch(10), AppendOrigin::Client, Durability::Disk, 1).unwrap();
+        append();
+        let plan = partition.with_log(|log| log.begin_flush()).unwrap().unwrap().unwrap();
+        append();
+        let other = std::thread::spawn({
+            let partition = partition.clone();
+            move || partition.flush()
+        });
+        assert!(!other.is_finished());
+        let result = plan.run();
+        partition.with_log(|log| log.end_flush(plan, result, 2)).unwrap().unwrap();
+        other.join().unwrap().unwrap();
+        assert_eq!(partition.with_log(|log| log.recovery_point()), Some(2));
+    }
+
     #[tokio::test]
     async fn after_a_failure_nobody_is_acknowledged() {
         let dir = tempfile::tempdir().unwrap();

@@ -54,6 +54,11 @@ impl PartitionLog {
         }
     }
 
+    /// Whether a plan is under way.
+    pub fn flush_is_running(&self) -> bool {
+        self.flush_running
+    }
+
     /// `None` when nothing is unflushed, or while another plan is under way.
     pub fn begin_flush(&mut self) -> Result<Option<FlushPlan>, LogError> {
         self.check_online()?;
