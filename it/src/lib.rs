@@ -11,6 +11,7 @@ pub mod differential;
 pub mod disk_faults;
 pub mod group;
 pub mod history;
+pub mod kafka;
 pub mod ledger;
 pub mod load;
 pub mod members;

@@ -3,19 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taccola_it::clients::kafka_tool;
 use taccola_it::conn::Conn;
+use taccola_it::kafka::{JVM, Kafka, said};
 use taccola_it::load::{Place, committed};
 use taccola_it::requests::{
     self, batch, create_topic, list_offset, new_topic, now_ms, produce, produced, read_all, records_of,
 };
-use taccola_it::{Broker, eventually, free_port, run};
+use taccola_it::{Broker, eventually, run};
 use taccola_wire::batch::{BatchBuilder, Compression};
 use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use taccola_wire::messages::delete_topics_request::DeleteTopicState;
@@ -26,85 +25,6 @@ use taccola_wire::messages::{
     ApiVersionsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest, OffsetCommitRequest,
     UpdateFeaturesRequest,
 };
-
-/// How long a JVM may take on a busy machine.
-const JVM: Duration = Duration::from_secs(120);
-
-/// Apache Kafka on a directory.
-struct Kafka {
-    child: Child,
-    port: u16,
-}
-
-impl Kafka {
-    /// `None` where it is not installed. Formats the directory if asked to.
-    fn spawn(test: &str, home: &Path, format: bool) -> Option<Self> {
-        let (port, controller) = (free_port(), free_port());
-        let file = home.join("kafka.properties");
-        let text = format!(
-            "process.roles=broker,controller\nnode.id=0\ncontroller.quorum.voters=0@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-             log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n\
-             group.initial.rebalance.delay.ms=0\ntransaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n",
-            home.join("data").display()
-        );
-        fs::write(&file, text).expect("kafka.properties is written");
-        if format {
-            let mut tool = kafka_tool(test, "kafka.tools.StorageTool")?;
-            run(tool.args(["format", "-t", "SWAPswapSWAPswapSWAPsw", "-c"]).arg(&file));
-        }
-        let log = fs::File::create(home.join("kafka.log")).expect("kafka.log");
-        let mut command = kafka_tool(test, "kafka.Kafka")?;
-        command.arg(&file).stdin(Stdio::null()).stderr(log.try_clone().expect("a second handle")).stdout(log);
-        Some(Self { child: command.spawn().expect("java runs"), port })
-    }
-
-    fn start(test: &str, home: &Path, format: bool) -> Option<Self> {
-        let mut kafka = Self::spawn(test, home, format)?;
-        let until = Instant::now() + JVM;
-        loop {
-            if let Ok(mut conn) = Conn::connect(kafka.port)
-                && !ready(&mut conn).is_empty()
-            {
-                return Some(kafka);
-            }
-            let ended = kafka.child.try_wait().expect("our child");
-            assert!(ended.is_none() && Instant::now() < until, "Kafka did not start: {}", said(home));
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn stop(mut self) {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(sent.success());
-        let until = Instant::now() + JVM;
-        while self.child.try_wait().expect("our child").is_none() {
-            assert!(Instant::now() < until, "Kafka does not stop");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn said(home: &Path) -> String {
-    let mut text = String::new();
-    let _ = fs::File::open(home.join("kafka.log")).and_then(|mut file| file.read_to_string(&mut text));
-    text
-}
-
-/// Names of the brokers that are unfenced.
-fn ready(conn: &mut Conn) -> Vec<i32> {
-    let request = taccola_wire::messages::MetadataRequest { topics: Some(Vec::new()), ..Default::default() };
-    conn.call(&request, 12).map(|reply| reply.brokers.iter().map(|row| row.node_id).collect()).unwrap_or_default()
-}
 
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
@@ -229,7 +149,7 @@ fn swap(test: &str, kafka_first: bool) {
     let mut written = Written::default();
     let mut taccola = Broker::prepare_in(home.clone(), &["offsets.topic.num.partitions=3"]);
     if kafka_first {
-        let Some(kafka) = Kafka::start(test, home.path(), true) else { return };
+        let Some(kafka) = Kafka::start(test, home.path(), &[], true) else { return };
         written.write(kafka.port);
         written.check("Kafka, what it wrote", kafka.port);
         kafka.stop();
@@ -248,7 +168,7 @@ fn swap(test: &str, kafka_first: bool) {
         if round == 1 {
             break;
         }
-        let kafka = Kafka::start(test, home.path(), false).expect("it is installed");
+        let kafka = Kafka::start(test, home.path(), &[], false).expect("it is installed");
         written.check("Kafka", kafka.port);
         written.write(kafka.port);
         kafka.stop();
@@ -314,7 +234,7 @@ fn kafka_refuses_what_a_killed_taccola_left() {
     produced(&mut conn, "t", 0, batch(&["acknowledged"]));
     taccola.kill();
     assert_marker(taccola.dir.path(), true);
-    let mut kafka = Kafka::spawn(test, taccola.dir.path(), false).expect("it is installed");
+    let mut kafka = Kafka::spawn(test, taccola.dir.path(), &[], false).expect("it is installed");
     let until = Instant::now() + JVM;
     let status = loop {
         if let Some(status) = kafka.child.try_wait().expect("our child") {
