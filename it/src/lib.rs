@@ -24,6 +24,7 @@ pub mod txn;
 pub mod txn_answers;
 pub mod txn_campaign;
 pub mod txn_load;
+pub mod txn_steps;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

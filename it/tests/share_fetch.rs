@@ -9,6 +9,8 @@ use taccola_base::Uuid;
 use taccola_it::conn::Conn;
 use taccola_it::group::find_coordinator;
 use taccola_it::requests::{batch, new_topic, now_ms, produced};
+use taccola_it::txn::Version;
+use taccola_it::txn_steps::{ended, produce, producer, settled};
 use taccola_it::{Broker, eventually};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -478,6 +480,42 @@ fn a_fetch_waits_for_records_of_the_log_and_for_those_that_are_given_back() {
         // Kafka lets it wait to the end.
         assert!(server.ours.is_none() || took < Duration::from_secs(10), "{took:?}");
     });
+}
+
+/// `share.isolation.level`: what was aborted is never handed out, and nothing of a transaction before it is decided.
+#[test]
+fn read_committed_hands_out_what_was_decided_for() {
+    let server = Server::start();
+    let world = server.world(&[("share.isolation.level", "read_committed")]);
+    let mut member = world.member(&server);
+    let mut conn = server.conn();
+    let place = (world.name.clone(), 0);
+    let mut p = producer(&mut conn, &world.name, Version::Two);
+    world.produce(&server, &["before"]);
+    for (value, commit) in [("aborted", false), ("committed", true)] {
+        produce(&mut conn, &mut p, &place, value);
+        let response = settled(&mut conn, &p.end(commit), p.version.end(), |response| response.error_code);
+        ended(&mut p, &response);
+    }
+    produce(&mut conn, &mut p, &place, "open");
+    world.produce(&server, &["behind"]);
+    // 0 before, 1 aborted and its marker, 3 committed and its marker, 5 open, 6 behind.
+    let handed_out = |member: &mut Member, wanted: i64| {
+        let mut offsets: Vec<i64> = Vec::new();
+        eventually("the records", || {
+            offsets.extend(member.fetch().into_iter().flat_map(|(first, last, _)| first..=last));
+            offsets.contains(&wanted).then_some(())
+        });
+        offsets
+    };
+    let offsets = handed_out(&mut member, 3);
+    assert!(offsets.contains(&0) && !offsets.contains(&1), "{offsets:?}");
+    assert!(!offsets.contains(&5) && !offsets.contains(&6), "beyond the last stable offset: {offsets:?}");
+    assert_eq!(member.acknowledge(0, 0, &[ACCEPT]), ErrorCode::None);
+    let response = settled(&mut conn, &p.end(true), p.version.end(), |response| response.error_code);
+    ended(&mut p, &response);
+    let offsets = handed_out(&mut member, 6);
+    assert!(offsets.contains(&5), "{offsets:?}");
 }
 
 #[test]

@@ -5,13 +5,12 @@ use taccola_it::conn::Conn;
 use taccola_it::load::Place;
 use taccola_it::proxy::{Fate, Proxy};
 use taccola_it::requests::{FETCH, fetch, new_topic, read_all};
-use taccola_it::txn::{ADD, INIT, Identity, Version, committed_of, fetch_committed};
+use taccola_it::txn::{Version, committed_of, fetch_committed};
+use taccola_it::txn_steps::{ended, produce, producer, settled};
 use taccola_it::{Broker, eventually};
 use taccola_wire::api::ApiKey;
 use taccola_wire::batch::{ControlRecord, RecordIter, batches};
-use taccola_wire::codec::Request;
 use taccola_wire::error::ErrorCode;
-use taccola_wire::messages::{EndTxnResponse, FindCoordinatorRequest};
 
 fn place() -> Place {
     ("t".to_owned(), 0)
@@ -22,48 +21,6 @@ fn start() -> (Broker, Conn) {
     let mut conn = Conn::connect(broker.port).expect("a connection");
     new_topic(&mut conn, "t", 1, &[]);
     (broker, conn)
-}
-
-/// Asks until nobody is in the way.
-fn settled<R: Request>(conn: &mut Conn, request: &R, version: i16, code: impl Fn(&R::Response) -> i16) -> R::Response {
-    let waits =
-        |code| matches!(ErrorCode::from_code(code), ErrorCode::ConcurrentTransactions) || code == 14 || code == 16;
-    eventually("the end of the last transaction", || {
-        let response = conn.ask(request, version);
-        (!waits(code(&response))).then_some(response)
-    })
-}
-
-fn producer(conn: &mut Conn, id: &str, version: Version) -> Identity {
-    let find = FindCoordinatorRequest { key_type: 1, coordinator_keys: vec![id.to_owned()], ..Default::default() };
-    eventually("a coordinator", || (conn.ask(&find, 4).coordinators[0].error_code == 0).then_some(()));
-    let mut identity = Identity::new(id, version);
-    let response = settled(conn, &identity.init(), INIT, |response| response.error_code);
-    assert_eq!(response.error_code, 0);
-    identity.is_now(response.producer_id, response.producer_epoch);
-    identity
-}
-
-fn produce(conn: &mut Conn, p: &mut Identity, value: &'static str) {
-    if p.version == Version::One {
-        let code = |r: &taccola_wire::messages::AddPartitionsToTxnResponse| {
-            r.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
-        };
-        let added = settled(conn, &p.add(&[place()].into()), ADD, code);
-        assert_eq!(code(&added), 0);
-    }
-    let records = [(place(), vec![("k".into(), value.into())])].into();
-    let response =
-        settled(conn, &p.produce(&records), p.version.produce(), |r| r.responses[0].partition_responses[0].error_code);
-    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
-    p.sent(&place(), 1);
-}
-
-fn ended(p: &mut Identity, response: &EndTxnResponse) {
-    assert_eq!(ErrorCode::from_code(response.error_code), ErrorCode::None);
-    if p.version == Version::Two {
-        p.is_now(response.producer_id, response.producer_epoch);
-    }
 }
 
 /// What read_committed delivers once everything is decided.
@@ -81,7 +38,7 @@ fn trap_39_a_marker_takes_an_offset_is_never_delivered_and_looks_as_kafkas() {
     let (_broker, mut conn) = start();
     let mut p = producer(&mut conn, "marker", Version::Two);
     for (value, commit) in [("a", true), ("b", false)] {
-        produce(&mut conn, &mut p, value);
+        produce(&mut conn, &mut p, &place(), value);
         let response = settled(&mut conn, &p.end(commit), p.version.end(), |response| response.error_code);
         ended(&mut p, &response);
     }
@@ -118,7 +75,7 @@ fn trap_51_an_end_whose_reply_was_lost_is_answered_truthfully() {
         [(Version::One, true, "a"), (Version::One, false, "b"), (Version::Two, true, "c"), (Version::Two, false, "d")]
     {
         let mut p = producer(&mut conn, &format!("lost-{value}"), version);
-        produce(&mut conn, &mut p, value);
+        produce(&mut conn, &mut p, &place(), value);
         let mut lossy = Conn::connect(proxy.port).expect("a connection");
         assert!(lossy.call(&p.end(commit), version.end()).is_err(), "the reply is lost");
         let response = settled(&mut conn, &p.end(commit), version.end(), |response| response.error_code);
@@ -138,12 +95,12 @@ fn anomaly_09_a_delayed_end_does_not_tear_the_next_transaction() {
     let proxy = Proxy::start(broker.port, |key, _| if key == ApiKey::EndTxn { Fate::Hold } else { Fate::Pass });
     for version in [Version::Two, Version::One] {
         let mut p = producer(&mut conn, &format!("late-{version:?}"), version);
-        produce(&mut conn, &mut p, "first");
+        produce(&mut conn, &mut p, &place(), "first");
         let mut slow = Conn::connect(proxy.port).expect("a connection");
         assert!(slow.call(&p.end(true), version.end()).is_err(), "held back");
         let response = settled(&mut conn, &p.end(true), version.end(), |response| response.error_code);
         ended(&mut p, &response);
-        produce(&mut conn, &mut p, "second");
+        produce(&mut conn, &mut p, &place(), "second");
         proxy.release().expect("it waits").expect("delivered");
         let response = settled(&mut conn, &p.end(false), version.end(), |response| response.error_code);
         let late = version == Version::One;
