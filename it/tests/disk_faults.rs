@@ -290,7 +290,7 @@ fn a_broker_that_keeps_failing_starts_in_recovery_mode() {
         machine.broker.launch();
     }
     let broker = &mut machine.broker;
-    assert!(broker.log().join("\n").contains("RECOVERY MODE"), "{}", broker.log().join("\n"));
+    eventually("the warning", || broker.log().join("\n").contains("RECOVERY MODE").then_some(()));
     let mut conn = Conn::connect(broker.port).expect("the broker accepts");
     let end = i64::try_from(read_all(&mut conn, "t", 0, 0).len()).expect("a count");
     assert_eq!(produce(&mut conn, "t", 0, batch(&["c"])).error_code, KAFKA_STORAGE_ERROR);

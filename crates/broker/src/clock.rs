@@ -1,7 +1,7 @@
 //! The broker's clocks. Engines never read them: they are handed what these say.
 //!
 //! [`now_ms`] is the wall clock, for what is written into records. [`timer_ms`] begins with it and then follows the
-//! monotonic clock, drawn towards the wall clock by at most [`SLEW`] of the time that passes: a wall clock that jumps ends no
+//! monotonic clock, drawn towards the wall clock by at most `SLEW` of the time that passes: a wall clock that jumps ends no
 //! session, transaction or lock before its time, and one that is adjusted a little is followed.
 
 use std::sync::OnceLock;

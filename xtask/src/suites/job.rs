@@ -165,8 +165,15 @@ mod tests {
         let child = job.output().trim().to_owned();
         let error = job.wait(Duration::from_millis(1), || None).unwrap_err();
         assert_eq!(error, "a script hung: stopped after 0 s");
-        let state = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "{state}");
+        let until = std::time::Instant::now() + SOON;
+        loop {
+            let state = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            if state.is_empty() || state.contains(") Z") {
+                break;
+            }
+            assert!(std::time::Instant::now() < until, "{state}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `backup restore`: topics with their records, configs, groups; on demand broker configs and ACLs.
 //!
 //! Nothing is written before the plan is known to be possible. Topics are made with settings under which nothing that is
-//! written can be refused, changed or removed (see [`configs`]); their own configs come last. A restore that broke off can be
+//! written can be refused, changed or removed (see `configs`); their own configs come last. A restore that broke off can be
 //! begun again with [`Into::Resume`]: what is there is compared with what would be written, and the rest is written.
 
 mod configs;

@@ -17,7 +17,7 @@ use crate::shared::LogShared;
 const LATER_MS: i64 = 4_000_000_000_000;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/kafka-4.3.1/compaction").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/compaction-4.3.1").join(name)
 }
 
 /// A batch without its size, its checksum, and the moment of its horizon.
