@@ -1,4 +1,4 @@
-//! What the transaction indexes of a partition held when they were flushed: `taccola.txnindex`, a text file of ours that a JVM
+//! What the transaction indexes of a partition held when they were flushed: `taccola.aborted`, a text file of ours that a JVM
 //! Kafka ignores. An index of Kafka's format that is gone, cut off or changed looks like one of fewer aborted transactions,
 //! and readers of committed records would see what was taken back. With this file that is found out, and the batches are
 //! asked instead. The file itself is never needed: without it, or where it is wrong, an index is believed, or read anew.
@@ -13,7 +13,7 @@ use crate::error::LogError;
 use crate::file::{read_small, remove_if_exists, write_atomically};
 use crate::txn_index::ENTRY_BYTES;
 
-pub(crate) const FILE_NAME: &str = "taccola.txnindex";
+pub(crate) const FILE_NAME: &str = "taccola.aborted";
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Base offset → entries, checksum.
