@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::Broker;
 use crate::conn::Conn;
 use crate::ledger::{Existence, Rng};
 use crate::load::{Committer, Deleter, Place, Reader, World, Writer, committed, drive, show};
@@ -27,6 +28,37 @@ pub trait Machine {
 
     /// SIGTERM and a clean end.
     fn stop(&mut self);
+}
+
+/// A broker on an ordinary file system, which survives the process.
+pub struct Process(pub Broker);
+
+impl Machine for Process {
+    fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    fn start(&mut self) {
+        self.0.launch();
+    }
+
+    fn start_and_crash(&mut self, delay: Duration) {
+        self.0.spawn();
+        std::thread::sleep(delay);
+        self.0.kill();
+    }
+
+    fn assert_alive(&mut self) {
+        self.0.assert_alive();
+    }
+
+    fn crash(&mut self) {
+        self.0.kill();
+    }
+
+    fn stop(&mut self) {
+        self.0.stop();
+    }
 }
 
 /// What is run, all of it following from the seed.

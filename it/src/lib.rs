@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod load;
 pub mod members;
 #[cfg(target_os = "linux")]
+pub mod moto;
 pub mod power;
 pub mod proxy;
 pub mod requests;

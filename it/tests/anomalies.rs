@@ -7,38 +7,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use taccola_it::Broker;
-use taccola_it::crash::{Machine, number};
+use taccola_it::crash::{Process, number};
 use taccola_it::txn_campaign::{Evidence, TxnCampaign, run};
-
-struct Process(Broker);
-
-impl Machine for Process {
-    fn port(&self) -> u16 {
-        self.0.port
-    }
-
-    fn start(&mut self) {
-        self.0.launch();
-    }
-
-    fn start_and_crash(&mut self, delay: Duration) {
-        self.0.spawn();
-        std::thread::sleep(delay);
-        self.0.kill();
-    }
-
-    fn assert_alive(&mut self) {
-        self.0.assert_alive();
-    }
-
-    fn crash(&mut self) {
-        self.0.kill();
-    }
-
-    fn stop(&mut self) {
-        self.0.stop();
-    }
-}
 
 /// What all tests judge.
 fn evidence() -> &'static Evidence {

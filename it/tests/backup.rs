@@ -22,6 +22,7 @@ use taccola_it::clients::{kafka_tool, python};
 use taccola_it::conn::Conn;
 use taccola_it::crash::number;
 use taccola_it::ledger::Rng;
+use taccola_it::moto::Moto;
 use taccola_it::{Broker, binary, eventually, free_port, run};
 use taccola_wire::batch::{Compression, RecordHeader};
 use tempfile::TempDir;
@@ -803,42 +804,6 @@ fn damage_is_named_and_refused() {
 }
 
 // ---- an object store -------------------------------------------------------------------------------------------------
-
-/// moto's server, which speaks S3. Killed when dropped.
-struct Moto {
-    child: Child,
-    port: u16,
-}
-
-impl Moto {
-    fn start(python: &str) -> Self {
-        let port = free_port();
-        let mut command = Command::new(python);
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("moto's server runs");
-        let moto = Self { child, port };
-        eventually("moto's server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        moto
-    }
-
-    /// A plain request: moto looks at no signature.
-    fn make_bucket(&self, name: &str) {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
-        let request = format!("PUT /{name} HTTP/1.1\r\nHost: moto\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// S3, with objects of several parts.
 #[test]

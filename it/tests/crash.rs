@@ -4,43 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use taccola_it::conn::Conn;
-use taccola_it::crash::{Campaign, Machine, number, run};
+use taccola_it::crash::{Campaign, Process, number, run};
 use taccola_it::requests::{batch, list_offset, new_topic, produced};
 use taccola_it::{Broker, eventually};
 use taccola_wire::messages::delete_topics_request::DeleteTopicState;
 use taccola_wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use taccola_wire::messages::{DeleteTopicsRequest, IncrementalAlterConfigsRequest};
-
-/// A broker on an ordinary file system, which survives the process.
-struct Process(Broker);
-
-impl Machine for Process {
-    fn port(&self) -> u16 {
-        self.0.port
-    }
-
-    fn start(&mut self) {
-        self.0.launch();
-    }
-
-    fn start_and_crash(&mut self, delay: Duration) {
-        self.0.spawn();
-        std::thread::sleep(delay);
-        self.0.kill();
-    }
-
-    fn assert_alive(&mut self) {
-        self.0.assert_alive();
-    }
-
-    fn crash(&mut self) {
-        self.0.kill();
-    }
-
-    fn stop(&mut self) {
-        self.0.stop();
-    }
-}
 
 fn campaign(durability: &str, seed: u64) {
     let durability = format!("taccola.acks.durability={durability}");

@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use taccola_it::clients::{kafka_tool, kcat, python};
 use taccola_it::conn::Conn;
 use taccola_it::crash::number;
+use taccola_it::moto::Moto;
 use taccola_it::requests::{batch, create_topic, fetch, list_offset, new_topic, produced, read_all, records_of};
-use taccola_it::{Broker, eventually, free_port, run};
+use taccola_it::{Broker, eventually, run};
 use tempfile::TempDir;
 
 const LATEST: i64 = -1;
@@ -252,54 +253,11 @@ fn what_takes_long_is_not_there_yet() {
     assert!(empty > 0, "nothing was slow");
 }
 
-/// moto's server, which speaks S3. Killed when dropped.
-struct Moto {
-    child: Child,
-    port: u16,
-}
-
-impl Moto {
-    fn start(python: &str) -> Self {
-        let port = free_port();
-        let child = Command::new(python)
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let moto = Self { child, port };
-        eventually("moto's server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        moto
-    }
-
-    /// Makes a bucket with a plain request: moto looks at no signature.
-    fn bucket(&self, name: &str) {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(
-            stream,
-            "PUT /{name} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            self.port
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn s3_is_a_tier() {
     let Some(python) = python("tiered_s3", "moto.server") else { return };
     let moto = Moto::start(&python);
-    moto.bucket("kafka");
+    moto.make_bucket("kafka");
     let mut lines = properties("s3://kafka/some/prefix");
     lines.extend([
         format!("rsm.config.endpoint=http://127.0.0.1:{}", moto.port),
