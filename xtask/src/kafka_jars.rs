@@ -4,9 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// The level that this project answers to.
 pub(crate) const KAFKA_VERSION: &str = "4.3.1";
+
+/// A registry that has not brought everything by then does not answer.
+const BROUGHT_WITHIN: Duration = Duration::from_secs(600);
 
 /// One artifact of Maven's registry; what it depends on comes with it.
 pub(crate) struct Artifact {
@@ -47,16 +51,10 @@ pub(crate) fn bring(dir: &Path, artifacts: &[Artifact]) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let pom = dir.join("pom.xml");
     fs::write(&pom, pom_text(artifacts)).map_err(|error| format!("{}: {error}", pom.display()))?;
-    let status = Command::new("mvn")
-        .args(["-q", "-B", "-f"])
-        .arg(&pom)
-        .arg("dependency:copy-dependencies")
-        .arg(format!("-DoutputDirectory={}", dir.display()))
-        .status()
-        .map_err(|error| format!("Maven is not there ({error})"))?;
-    if !status.success() {
-        return Err("Maven could not bring Kafka's jars".to_owned());
-    }
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
+    maven.arg(format!("-DoutputDirectory={}", dir.display()));
+    crate::shell::must_within(&mut maven, BROUGHT_WITHIN).map_err(|error| format!("Kafka's jars: {error}"))?;
     fs::write(&complete, "").map_err(|error| format!("{}: {error}", complete.display()))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Cargo's target directory: `CARGO_TARGET_DIR`, else `target` of the workspace.
 pub(crate) fn target_dir(root: &Path) -> PathBuf {
@@ -30,6 +31,25 @@ pub(crate) fn answers(program: &str, arguments: &[&str]) -> bool {
     let status =
         Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
+}
+
+/// As [`must`], but not longer than this.
+pub(crate) fn must_within(command: &mut Command, within: Duration) -> Result<(), String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let failed = |error: std::io::Error| format!("{shown}: {error}");
+    let until = Instant::now() + within;
+    let mut child = command.stdin(Stdio::null()).spawn().map_err(failed)?;
+    loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(format!("{shown}: {status}")),
+            None if Instant::now() > until => {
+                child.kill().and_then(|()| child.wait()).map_err(failed)?;
+                return Err(format!("{shown}: not through after {} s", within.as_secs()));
+            }
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
 
 /// Runs a command to its end; anything but success is an error that names it.

@@ -38,10 +38,11 @@ pub(super) fn script(dir: &Path, name: &str, text: &str, arguments: &[&str]) -> 
 pub(super) fn go_module(dir: &Path, module: &str) -> Result<PathBuf, String> {
     let source = dir.join("src");
     once(dir, |dir| {
-        let output = Command::new("go").args(["mod", "download", "-json", module]).current_dir(dir).output();
-        let output = output.map_err(|error| format!("go: {error}"))?;
+        // Its answer also says why there is no folder; it is all that is kept of how the program ended.
+        script(dir, "fetch", "go mod download -json \"$1\" >answer.json || test -s answer.json", &[module])?;
+        let answer = fs::read(dir.join("answer.json")).map_err(|error| format!("{module}: {error}"))?;
         let answer: serde_json::Value =
-            serde_json::from_slice(&output.stdout).map_err(|error| format!("{module}: {error}"))?;
+            serde_json::from_slice(&answer).map_err(|error| format!("{module}: {error}"))?;
         let cached = answer.get("Dir").and_then(|dir| dir.as_str()).ok_or_else(|| {
             format!("{module}: {}", answer.get("Error").and_then(|error| error.as_str()).unwrap_or("no folder"))
         })?;

@@ -1,6 +1,7 @@
 //! franz-go's tests of its client, package `kgo`, against one node: plain, transactional and share-group chains with every
 //! balancer, and the cases of old issues. Tests of the client alone are left out: they would pass without a broker.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use super::Run;
@@ -25,7 +26,8 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     let source = go_module(&run.home.join(VERSION), &format!("github.com/twmb/franz-go@v{VERSION}"))?;
     let mut node = run.node(&run.out.join("node"), &[])?;
     let mut command = Command::new("go");
-    let tests = run.only.unwrap_or(if run.quick { QUICK } else { TESTS });
+    let again = pattern(&run.again);
+    let tests = again.as_deref().or(run.only).unwrap_or(if run.quick { QUICK } else { TESTS });
     let within = format!("{}s", run.within().as_secs());
     command.args(["test", "-json", "-vet=off", "-count=1", "-timeout", &within, "-run", tests, "."]);
     command.current_dir(source.join("pkg/kgo")).env("KGO_SEEDS", node.address()).env("KGO_TEST_RF", "1");
@@ -38,6 +40,13 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
         return Err(format!("go test: {ended}; see {}", run.out.join("log.json").display()));
     }
     node.stop()
+}
+
+/// What `go test` picks these tests by, with all that is in them.
+pub(super) fn pattern(tests: &[String]) -> Option<String> {
+    let top = tests.iter().map(|test| test.split_once('/').map_or(test.as_str(), |(top, _)| top));
+    let top: BTreeSet<&str> = top.collect();
+    (!top.is_empty()).then(|| format!("^({})$", Vec::from_iter(top).join("|")))
 }
 
 /// The events of `go test -json`. A test that began and did not end has failed.
@@ -64,6 +73,13 @@ pub(super) fn read(output: &str, results: &mut Results) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_are_picked_by_their_top() {
+        assert_eq!(pattern(&[]), None);
+        let tests = ["A", "B/c", "B"].map(str::to_owned);
+        assert_eq!(pattern(&tests).as_deref(), Some("^(A|B)$"));
+    }
 
     #[test]
     fn a_test_that_never_ended_has_failed() {

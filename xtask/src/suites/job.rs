@@ -1,14 +1,42 @@
 //! A program of a suite as a job: its output goes to a file that is watched while it grows, and its whole process group
-//! ends with it. Every wait here has an end.
+//! ends with it. Every wait here has an end, and no job outlives this process, however that ends.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Reads which process groups run: `+ 12` and `- 12`. When its input ends, so has the process that wrote it, be it by
+/// Ctrl-C or by SIGKILL; the groups that run by then get SIGKILL.
+const GUARD: &str = r#"trap '' INT TERM HUP QUIT
+    groups=' '
+    while read -r sign group; do
+        case $sign in
+            +) groups="$groups$group " ;;
+            -) groups="${groups%% $group *} ${groups#* $group }" ;;
+        esac
+    done
+    [ "$groups" = ' ' ] && exit
+    echo "suites: ended in mid-run: stopped what was running; --report shows the suites that were through" >&2
+    for group in $groups; do kill -s KILL -- "-$group"; done"#;
+
+/// Tells the guard of a group; the first call starts it, in a group of its own.
+fn tell_guard(sign: char, group: u32) -> std::io::Result<()> {
+    static INPUT: Mutex<Option<ChildStdin>> = Mutex::new(None);
+    let mut input = INPUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if input.is_none() {
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD]).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+        *input = command.spawn()?.stdin;
+    }
+    input.as_mut().map_or(Ok(()), |input| writeln!(input, "{sign} {group}"))
+}
 
 pub(super) struct Job {
     name: String,
@@ -26,7 +54,9 @@ impl Job {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0).spawn();
         let child = child.map_err(|error| format!("{name}: {program}: {error}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned(), ended: None })
+        let job = Self { name: name.to_owned(), child, log: log.to_owned(), ended: None };
+        tell_guard('+', job.child.id()).map_err(failed)?;
+        Ok(job)
     }
 
     pub(super) fn output(&self) -> String {
@@ -116,6 +146,7 @@ impl Drop for Job {
         if self.ended().is_none() {
             self.kill();
         }
+        let _ = tell_guard('-', self.child.id());
     }
 }
 
@@ -174,6 +205,20 @@ mod tests {
             assert!(std::time::Instant::now() < until, "{state}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    #[test]
+    fn the_guard_ends_what_still_runs() {
+        let (mut job, dir) = shell("sleep 60");
+        let other = std::process::id().wrapping_add(1 << 24);
+        let input = dir.path().join("groups");
+        fs::write(&input, format!("+ {other}\n+ {}\n- {other}\n", job.child.id())).unwrap();
+        let guard = Command::new("sh").args(["-c", GUARD]).stdin(File::open(&input).unwrap()).output().unwrap();
+        assert!(String::from_utf8_lossy(&guard.stderr).starts_with("suites: ended in mid-run"), "{guard:?}");
+        assert_eq!(job.wait(SOON, || None).unwrap().code(), None);
+        fs::write(&input, format!("+ {other}\n- {other}\n")).unwrap();
+        let guard = Command::new("sh").args(["-c", GUARD]).stdin(File::open(&input).unwrap()).output().unwrap();
+        assert!(guard.stderr.is_empty(), "{guard:?}");
     }
 
     #[test]

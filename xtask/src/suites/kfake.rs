@@ -13,7 +13,6 @@ use super::go;
 use super::job::{Job, must};
 use super::node::{Node, Programs, Side};
 use super::outcome::{Outcome, Results};
-use crate::{kafka_jars, shell};
 
 pub(super) const VERSION: &str = "0.0.0-20260918054303-01f206a7e32c";
 /// Sessions and heartbeats may be as short as the tests want them.
@@ -48,13 +47,21 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     build.args(["test", "-c", "-vet=off", "-o", "tests", "./kafka_tests"]).current_dir(&source);
     must("go test -c", &mut build, &run.out.join("build.log"), BUILT_WITHIN)?;
     let mut command = Command::new("go");
-    let tests = run.only.unwrap_or(".");
+    let again = go::pattern(&run.again);
+    let tests = again.as_deref().or(run.only).unwrap_or(".");
+    let parallel = if again.is_some() { "1" } else { "2" };
     let within = format!("{}s", run.within().as_secs());
-    command.args(["test", "-json", "-vet=off", "-count=1", "-parallel", "2", "-timeout", &within]);
+    command.args(["test", "-json", "-vet=off", "-count=1", "-parallel", parallel, "-timeout", &within]);
     command.args(["-run", tests, "-skip", LEFT_OUT, "./kafka_tests"]).current_dir(&source);
     let xtask = std::env::current_exe().map_err(|error| error.to_string())?;
     command.env("SUITES_XTASK", xtask).env("SUITES_SIDE", run.side.name()).env("SUITES_OUT", &run.out);
-    command.env("TACCOLA_BIN", &run.programs.taccola).env("KAFKA_JARS", &run.programs.jars);
+    // The nodes that the shim starts are of the same programs.
+    if let Ok(taccola) = &run.programs.taccola {
+        command.env("TACCOLA_BIN", taccola);
+    }
+    if let Ok(jars) = &run.programs.jars {
+        command.env("KAFKA_JARS", jars);
+    }
     let mut job = Job::start("go test", &mut command, &run.out.join("log.json"))?;
     let ended = job.wait(run.within(), || None);
     go::read(&job.output(), results);
@@ -69,7 +76,7 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
 pub(super) fn serve(root: &Path, arguments: &[String]) -> Result<(), String> {
     let [side, dir, settings @ ..] = arguments else { return Err(super::USAGE.to_owned()) };
     let side = Side::BOTH.into_iter().find(|known| known.name() == side).ok_or(super::USAGE)?;
-    let programs = Programs { taccola: shell::release_binary(root)?, jars: kafka_jars::dir(root)? };
+    let programs = Programs::of(root, &[side]);
     let settings: Vec<&str> = SETTINGS.iter().copied().chain(settings.iter().map(String::as_str)).collect();
     let mut node = Node::start(side, &programs, Path::new(dir), &settings)?;
     println!("{}", node.address());

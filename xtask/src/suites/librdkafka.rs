@@ -72,10 +72,11 @@ fn all(run: &Run<'_>, results: &mut Results, scenario: &str, protocol: &str) -> 
     let configuration = format!("metadata.broker.list={}\ntest.timeout.multiplier=4\n", node.address());
     fs::write(run.out.join("test.conf"), configuration).map_err(|error| error.to_string())?;
     let numbers: BTreeSet<&str> = tests.iter().filter_map(|name| name.get(..4)).collect();
+    let jobs = if run.again.is_empty() { JOBS } else { 1 };
     let mut waiting: Vec<&str> = numbers.into_iter().rev().collect();
     let mut running: Vec<Number> = Vec::new();
     while !waiting.is_empty() || !running.is_empty() {
-        while running.len() < JOBS
+        while running.len() < jobs
             && let Some(number) = waiting.pop()
         {
             running.push(Number::start(run, &home, &node, scenario, protocol, number)?);
@@ -181,7 +182,7 @@ fn kafka_path(run: &Run<'_>) -> Result<(), String> {
         tool \"$2\" org.apache.kafka.tools.TopicCommand \"$1/kafka-topics.sh\"
         tool \"$2\" org.apache.kafka.tools.AclCommand \"$1/kafka-acls.sh\"
         tool \"$2\" '' \"$1/kafka-run-class.sh\"";
-    let (bin, jars) = (bin.display().to_string(), run.programs.jars.display().to_string());
+    let (bin, jars) = (bin.display().to_string(), run.programs.jars()?.display().to_string());
     super::fetch::script(&run.out, "tools", script, &[&bin, &jars])
 }
 

@@ -15,6 +15,7 @@ use taccola_wire::frame;
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 
 use super::job::{Job, must};
+use crate::{kafka_jars, shell};
 
 /// Longest wait for the line that says that the broker serves.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -39,16 +40,31 @@ impl Side {
     }
 }
 
-/// What starts the two brokers.
+/// What starts the two brokers, or why it is not there.
 pub(super) struct Programs {
-    pub(super) taccola: PathBuf,
-    pub(super) jars: PathBuf,
+    pub(super) taccola: Result<PathBuf, String>,
+    pub(super) jars: Result<PathBuf, String>,
 }
 
 impl Programs {
+    /// Those that these sides need, and Kafka's jars.
+    pub(super) fn of(root: &Path, sides: &[Side]) -> Self {
+        let taccola = if sides.contains(&Side::Taccola) {
+            shell::release_binary(root)
+        } else {
+            Err("Taccola does not take part".to_owned())
+        };
+        Self { taccola, jars: kafka_jars::dir(root) }
+    }
+
+    /// The folder of Kafka's jars.
+    pub(super) fn jars(&self) -> Result<&Path, String> {
+        self.jars.as_deref().map_err(Clone::clone)
+    }
+
     /// A Java program with Kafka's jars.
-    pub(super) fn java(&self, heap: &str) -> Command {
-        java(heap, &[&self.jars])
+    pub(super) fn java(&self, heap: &str) -> Result<Command, String> {
+        Ok(java(heap, &[self.jars()?]))
     }
 }
 
@@ -77,7 +93,7 @@ impl Node {
         fs::write(&properties, properties_text(dir, port, controller, settings)).map_err(|error| error.to_string())?;
         let mut command = match side {
             Side::Taccola => {
-                let mut command = Command::new(&programs.taccola);
+                let mut command = Command::new(programs.taccola.as_ref().map_err(Clone::clone)?);
                 command.arg("serve").arg("-c").arg(&properties);
                 command
             }
@@ -126,7 +142,7 @@ fn launch(side: Side, command: &mut Command, log: &Path) -> Result<Job, String> 
 
 /// A formatted directory, and the command that starts Kafka on it.
 fn kafka(programs: &Programs, dir: &Path, properties: &Path) -> Result<Command, String> {
-    let mut format = programs.java("256m");
+    let mut format = programs.java("256m")?;
     format.args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]).arg(properties);
     must("kafka-storage format", &mut format, &dir.join("format.log"), READY_WITHIN)?;
     let log4j = dir.join("log4j2.yaml");
@@ -134,7 +150,7 @@ fn kafka(programs: &Programs, dir: &Path, properties: &Path) -> Result<Command, 
                   Loggers: {Root: {level: INFO, AppenderRef: {ref: OUT}}}}\n";
     fs::write(&log4j, layout).map_err(|error| error.to_string())?;
     let mut command = Command::new("java");
-    command.args(["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-cp", &format!("{}/*", programs.jars.display())]);
+    command.args(["-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-cp", &format!("{}/*", programs.jars()?.display())]);
     command.arg(format!("-Dlog4j2.configurationFile={}", log4j.display())).arg("kafka.Kafka").arg(properties);
     Ok(command)
 }

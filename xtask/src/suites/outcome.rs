@@ -1,7 +1,7 @@
 //! What a run of a suite says: one outcome per test by name, and what cut the run short. Kept as a small text file per suite
 //! and side, so that a later run of the other side can be held against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ impl Outcome {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         [Outcome::Passed, Outcome::Failed, Outcome::Skipped].into_iter().find(|outcome| outcome.name() == text)
     }
 }
@@ -31,6 +31,8 @@ pub(super) struct Results {
     pub(super) tests: BTreeMap<String, Outcome>,
     /// Why the run is not whole: the broker died, the suite hung or was not there.
     pub(super) cut_short: Vec<String>,
+    /// Tests that failed among others, and passed when they ran once more alone.
+    pub(super) alone: BTreeSet<String>,
     /// The commit under test, or the version of the other broker.
     pub(super) of: String,
 }
@@ -53,6 +55,9 @@ impl Results {
         for reason in &self.cut_short {
             text.push_str(&format!("cut short\t{}\n", reason.replace(['\n', '\t'], " ")));
         }
+        for name in &self.alone {
+            text.push_str(&format!("alone\t{name}\n"));
+        }
         for (name, outcome) in &self.tests {
             text.push_str(&format!("{}\t{name}\n", outcome.name()));
         }
@@ -66,6 +71,7 @@ impl Results {
             match (kind, Outcome::parse(kind)) {
                 ("of", _) => text.clone_into(&mut results.of),
                 ("cut short", _) => results.cut_short.push(text.to_owned()),
+                ("alone", _) => drop(results.alone.insert(text.to_owned())),
                 (_, Some(outcome)) => results.add(text, outcome),
                 _ => {}
             }
@@ -88,6 +94,7 @@ mod tests {
             results.add(name, outcome);
         }
         results.cut_short.push("the broker died".to_owned());
+        results.alone.insert("d".to_owned());
         results.store(&path).unwrap();
         assert_eq!(Results::load(&path), Some(results.clone()));
         assert_eq!((results.count(Outcome::Failed), results.count(Outcome::Passed)), (1, 0));

@@ -49,7 +49,11 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     command.args(["-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "-v", "--color=no", "--timeout=120"]);
     // These two start brokers of their own.
     command.args(["ssl", "sasl"].map(|kind| format!("--ignore=test/integration/test_{kind}_integration.py")));
-    command.arg("test/integration").current_dir(&home);
+    let again: Vec<String> = run.again.iter().filter_map(|test| id(test)).collect();
+    if again.is_empty() {
+        command.arg("test/integration");
+    }
+    command.args(again).current_dir(&home);
     if let Some(text) = run.only {
         command.args(["-k", text]);
     }
@@ -64,6 +68,12 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
         return Err(format!("pytest: {ended}; see {}", run.out.join("pytest.log").display()));
     }
     node.stop()
+}
+
+/// What pytest calls a test of the results.
+fn id(test: &str) -> Option<String> {
+    let (file, name) = test.split_once("::")?;
+    Some(format!("test/integration/{file}.py::{name}"))
 }
 
 /// Lines like `test/integration/test_x.py::test_y PASSED [ 5%]`.

@@ -1,5 +1,6 @@
 //! `docs/compatibility.md` out of results, and the verdict. The document is brought up to date suite by suite: rows and
-//! sections of suites that did not take part stay as they are.
+//! sections of suites that did not take part stay as they are. Beside it lies a list per suite, of every test with what it did
+//! on either side; where Kafka does not run, its column is what Taccola is held against.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,6 +13,8 @@ use super::table::{Kind, SUITES, Suite};
 use crate::kafka_jars::KAFKA_VERSION;
 
 const DOCUMENT: &str = "docs/compatibility.md";
+const LISTS: &str = "docs/compatibility";
+const LIST_HEAD: &str = "test\tkafka\ttaccola";
 const ROWS: (&str, &str) = ("<!-- rows -->\n", "<!-- end of rows -->\n");
 const SECTIONS: (&str, &str) = ("<!-- sections -->\n", "<!-- end of sections -->\n");
 const SECTION: &str = "### ";
@@ -21,8 +24,8 @@ struct Comparison<'a> {
     suite: &'a Suite,
     kafka: Option<Results>,
     taccola: Option<Results>,
-    /// Whether both sides are asked for.
-    whole: bool,
+    /// The sides that are to be there.
+    judged: &'a [Side],
 }
 
 /// A test that does not pass on Taccola, and what is known of it.
@@ -36,7 +39,7 @@ struct Short<'a> {
 impl Comparison<'_> {
     /// What passes on Kafka, or was not run there, and does not pass on Taccola.
     fn short(&self) -> Vec<Short<'_>> {
-        if self.taccola.is_none() && !self.whole {
+        if !self.judged.contains(&Side::Taccola) {
             return Vec::new();
         }
         let sides = [&self.kafka, &self.taccola].map(Option::as_ref);
@@ -59,12 +62,26 @@ impl Comparison<'_> {
                 faults.push(format!("{name} on {}: cut short: {reason}", side.name()));
             }
         }
-        if self.taccola.is_none() && (self.whole || self.kafka.is_none()) {
-            faults.push(format!("{name}: no run on Taccola"));
+        for (side, results) in [(Side::Kafka, &self.kafka), (Side::Taccola, &self.taccola)] {
+            if results.is_none() && self.judged.contains(&side) {
+                faults.push(format!("{name}: no run on {}", side.name()));
+            }
         }
         let open = self.short().into_iter().filter(|short| short.note.is_none());
         faults.extend(open.map(|short| format!("{name}: {}: {}", short.test, word(short.taccola))));
         faults
+    }
+
+    /// Every test with its two outcomes.
+    fn list(&self) -> String {
+        let sides = [&self.kafka, &self.taccola].map(Option::as_ref);
+        let names: BTreeSet<&String> = sides.iter().flatten().flat_map(|results| results.tests.keys()).collect();
+        let mut text = format!("{LIST_HEAD}\n");
+        for test in names {
+            let [there, here] = sides.map(|results| results.and_then(|results| results.tests.get(test)).copied());
+            let _ = writeln!(text, "{test}\t{}\t{}", word(there), word(here));
+        }
+        text
     }
 
     fn row(&self) -> String {
@@ -87,6 +104,7 @@ impl Comparison<'_> {
     fn section(&self) -> String {
         let Suite { name, title, version, source, changes, settings, .. } = self.suite;
         let mut text = format!("{SECTION}{name}\n\n{title}, {version}, from {source}: `cargo xtask suites {name}`.\n");
+        let _ = writeln!(text, "[Every test](compatibility/{name}.tsv).");
         if !changes.is_empty() {
             let _ = writeln!(text, "Changed in the sources: {changes}.");
         }
@@ -98,6 +116,13 @@ impl Comparison<'_> {
             for reason in results.iter().flat_map(|results| &results.cut_short) {
                 let reason = reason.lines().next().unwrap_or_default();
                 let _ = writeln!(text, "\n**Cut short on {side}**: {reason}");
+            }
+        }
+        for (side, results) in [("Kafka", &self.kafka), ("Taccola", &self.taccola)] {
+            let alone: Vec<String> =
+                results.iter().flat_map(|results| &results.alone).map(|test| format!("`{test}`")).collect();
+            if !alone.is_empty() {
+                let _ = writeln!(text, "\nPassed on {side} when run again, alone: {}.", alone.join(", "));
             }
         }
         let short = self.short();
@@ -119,32 +144,66 @@ fn word(outcome: Option<Outcome>) -> &'static str {
     outcome.map_or("absent", Outcome::name)
 }
 
-/// Brings the document up to date where `write`, prints what falls short, and fails if anything does.
+/// The results of suites, side by side.
+fn compare<'a>(root: &Path, folder: &Path, suites: &[&'a Suite], judged: &'a [Side]) -> Vec<Comparison<'a>> {
+    let load = |suite: &Suite, side: Side| {
+        let path = folder.join(format!("{}.{}.tsv", suite.name, side.name()));
+        if judged.contains(&side) { Results::load(&path) } else { None }
+    };
+    let compare = |suite: &&'a Suite| {
+        let (mut kafka, taccola) = (load(suite, Side::Kafka), load(suite, Side::Taccola));
+        if let (None, Some(taccola)) = (&kafka, &taccola) {
+            kafka = known_of_kafka(root, suite);
+            // A part of the suite is held against what is known of that part.
+            if let (Some(kafka), false) = (&mut kafka, judged.contains(&Side::Kafka)) {
+                kafka.tests.retain(|test, _| taccola.tests.contains_key(test));
+            }
+        }
+        Comparison { suite, kafka, taccola, judged }
+    };
+    suites.iter().map(compare).collect()
+}
+
+/// Kafka's column of a suite's list.
+fn known_of_kafka(root: &Path, suite: &Suite) -> Option<Results> {
+    let list = fs::read_to_string(root.join(LISTS).join(format!("{}.tsv", suite.name))).ok()?;
+    let mut results = Results { of: KAFKA_VERSION.to_owned(), ..Results::default() };
+    for line in list.lines() {
+        let mut columns = line.split('\t');
+        if let (Some(test), Some(outcome)) = (columns.next(), columns.next().and_then(Outcome::parse)) {
+            results.add(test, outcome);
+        }
+    }
+    Some(results)
+}
+
+/// Brings the document and the lists up to date.
+pub(super) fn write(root: &Path, folder: &Path, suites: &[&Suite]) -> Result<(), String> {
+    let comparisons = compare(root, folder, suites, &Side::BOTH);
+    let path = root.join(DOCUMENT);
+    let old = fs::read_to_string(&path).map_err(|error| format!("{DOCUMENT}: {error}"))?;
+    fs::write(&path, document(&old, &comparisons)?).map_err(|error| format!("{DOCUMENT}: {error}"))?;
+    let failed = |error: std::io::Error| format!("{LISTS}: {error}");
+    fs::create_dir_all(root.join(LISTS)).map_err(failed)?;
+    for comparison in &comparisons {
+        let path = root.join(LISTS).join(format!("{}.tsv", comparison.suite.name));
+        fs::write(path, comparison.list()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Prints the table and what falls short, and fails if anything does; the document follows where `writes`.
 pub(super) fn conclude(
     root: &Path,
     folder: &Path,
     suites: &[&'static Suite],
-    sides: &[Side],
-    write: bool,
+    judged: &[Side],
+    writes: bool,
 ) -> Result<(), String> {
-    let load = |suite: &Suite, side: Side| {
-        let path = folder.join(format!("{}.{}.tsv", suite.name, side.name()));
-        if sides.contains(&side) { Results::load(&path) } else { None }
-    };
-    let comparisons: Vec<Comparison<'_>> = suites
-        .iter()
-        .map(|suite| Comparison {
-            suite,
-            kafka: load(suite, Side::Kafka),
-            taccola: load(suite, Side::Taccola),
-            whole: sides.len() == Side::BOTH.len(),
-        })
-        .collect();
-    if write {
-        let path = root.join(DOCUMENT);
-        let old = fs::read_to_string(&path).map_err(|error| format!("{DOCUMENT}: {error}"))?;
-        fs::write(&path, document(&old, &comparisons)?).map_err(|error| format!("{DOCUMENT}: {error}"))?;
+    if writes {
+        write(root, folder, suites)?;
     }
+    let comparisons = compare(root, folder, suites, judged);
     println!(
         "\n| Suite | | Version | Kafka {KAFKA_VERSION} | Taccola | Short | Commit |\n|---|---|---|---|---|---|---|"
     );
@@ -212,7 +271,8 @@ mod tests {
         let suite = suite(NOTES);
         let kafka = [("a", Passed), ("b", Passed), ("c", Passed), ("d", Passed), ("e", Failed), ("acl1", Passed)];
         let taccola = [("a", Passed), ("b", Skipped), ("c", Failed), ("e", Failed), ("acl1", Failed), ("new", Failed)];
-        let comparison = Comparison { suite: &suite, kafka: results(&kafka), taccola: results(&taccola), whole: true };
+        let comparison =
+            Comparison { suite: &suite, kafka: results(&kafka), taccola: results(&taccola), judged: &Side::BOTH };
         let open: Vec<String> = comparison.faults();
         let name = suite.name;
         let expected = ["b: skip", "c: fail", "d: absent", "new: fail"].map(|fault| format!("{name}: {fault}"));
@@ -227,11 +287,29 @@ mod tests {
         let mut cut = results(&[("a", Outcome::Passed)]);
         cut.as_mut().unwrap().cut_short.push("the broker died".to_owned());
         let comparison =
-            Comparison { suite: &suite, kafka: results(&[("a", Outcome::Passed)]), taccola: cut, whole: true };
+            Comparison { suite: &suite, kafka: results(&[("a", Outcome::Passed)]), taccola: cut, judged: &Side::BOTH };
         assert_eq!(comparison.faults(), [format!("{} on taccola: cut short: the broker died", suite.name)]);
         assert!(comparison.row().contains("**cut short**"));
-        let comparison = Comparison { suite: &suite, kafka: None, taccola: None, whole: true };
-        assert_eq!(comparison.faults(), [format!("{}: no run on Taccola", suite.name)]);
+        let comparison = Comparison { suite: &suite, kafka: None, taccola: None, judged: &Side::BOTH };
+        assert_eq!(comparison.faults(), ["kafka", "taccola"].map(|side| format!("{}: no run on {side}", suite.name)));
+    }
+
+    #[test]
+    fn where_kafka_does_not_run_its_column_of_the_list_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("results");
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir_all(root.path().join(LISTS)).unwrap();
+        let suite = SUITES.first().unwrap();
+        let list = format!("{LIST_HEAD}\na\tpass\tpass\nb\tpass\tpass\nc\tfail\tpass\nd\tpass\tpass\n");
+        fs::write(root.path().join(LISTS).join(format!("{}.tsv", suite.name)), list).unwrap();
+        let ran = results(&[("a", Outcome::Passed), ("b", Outcome::Skipped), ("c", Outcome::Failed)]).unwrap();
+        ran.store(&folder.join(format!("{}.taccola.tsv", suite.name))).unwrap();
+        let faults = |judged| compare(root.path(), &folder, &[suite], judged).first().unwrap().faults();
+        let open = |test: &str| format!("{}: {test}", suite.name);
+        // A part of the suite leaves out what it likes, the whole does not.
+        assert_eq!(faults(&[Side::Taccola]), [open("b: skip")]);
+        assert_eq!(faults(&Side::BOTH), [open("b: skip"), open("d: absent")]);
     }
 
     #[test]
@@ -239,7 +317,7 @@ mod tests {
         let first = SUITES.first().unwrap();
         let old = "intro\n<!-- rows -->\n<!-- end of rows -->\nmid\n<!-- sections -->\n<!-- end of sections -->\nend\n";
         let green = results(&[("a", Outcome::Passed)]);
-        let one = [Comparison { suite: first, kafka: green.clone(), taccola: green, whole: true }];
+        let one = [Comparison { suite: first, kafka: green.clone(), taccola: green, judged: &Side::BOTH }];
         let with_one = document(old, &one).unwrap();
         assert!(with_one.contains(&format!("| `{}` |", first.name)) && with_one.contains("No test that passes"));
         assert_eq!(document(&with_one, &[]).unwrap(), with_one);

@@ -163,7 +163,7 @@ impl Jars {
         let [streams, clients] =
             ["kafka-streams", "kafka-clients"].map(|artifact| kafka(artifact, EOS_VERSION, "test"));
         kafka_jars::bring(&eos, &[kafka("kafka-streams", EOS_VERSION, ""), streams, clients, LOGGING])?;
-        Ok(Self { tests, eos, kafka: run.programs.jars.clone() })
+        Ok(Self { tests, eos, kafka: run.programs.jars()?.to_owned() })
     }
 }
 

@@ -90,7 +90,7 @@ impl Stage<'_> {
         let layout = "Configuration: {Appenders: {Console: {name: OUT, target: SYSTEM_ERR, \
                       PatternLayout: {pattern: \"%d %p %m (%c)%n%ex\"}}}, Loggers: {Root: {level: WARN, AppenderRef: {ref: OUT}}}}\n";
         fs::write(&log4j, layout).map_err(|error| error.to_string())?;
-        let mut command = self.run.programs.java("256m");
+        let mut command = self.run.programs.java("256m")?;
         command.arg(format!("-Dlog4j2.configurationFile={}", log4j.display()));
         command.arg(format!("org.apache.kafka.tools.{class}")).args(arguments);
         Job::start(name, &mut command, &self.log(name))
