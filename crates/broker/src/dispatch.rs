@@ -20,6 +20,7 @@ use crate::api;
 use crate::broker::Broker;
 use crate::clock;
 use crate::context::RequestContext;
+use crate::runtime::workers::Attendant;
 
 type Start = fn(&Arc<Broker>, RequestContext, Reader) -> Result<Call, DecodeError>;
 
@@ -136,12 +137,13 @@ pub fn row(key: i16) -> Option<&'static Row> {
 /// Serves one connection's requests from the table.
 pub struct Dispatcher {
     pub broker: Arc<Broker>,
+    attendant: Attendant,
     refusals: Refusals,
 }
 
 impl Dispatcher {
-    pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker, refusals: Refusals::default() }
+    pub fn new(broker: Arc<Broker>, attendant: Attendant) -> Self {
+        Self { broker, attendant, refusals: Refusals::default() }
     }
 }
 
@@ -177,6 +179,7 @@ impl Service for Dispatcher {
     }
 
     fn call(&self, connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call {
+        self.attendant.notice();
         start(&self.broker, connection, frame).unwrap_or_else(|reason| {
             if self.refusals.may_tell() {
                 tracing::warn!(client = %connection.peer, reason, "closing a connection whose request is not understood");

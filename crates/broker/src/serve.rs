@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::dispatch::Dispatcher;
+use crate::runtime::workers::Attendant;
 use crate::runtime::{cleaner, housekeeping, scrubber, storage};
 use crate::startup::file_handles::FileHandles;
 use crate::startup::{self, RecoverySummary, StartError};
@@ -52,7 +53,9 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     let memory = broker.config.net.queued_max_request_bytes.and_then(|bytes| usize::try_from(bytes).ok());
     let memory = MemoryBudget::new(memory.unwrap_or(REQUEST_BYTES_DEFAULT));
     let admissions = Arc::new(Admissions::new(connection_limits(&broker.dynamic_config().net, handles)));
-    let service = Arc::new(Dispatcher::new(broker.clone()));
+    let attendant =
+        Attendant::start().map_err(|source| StartError::Config(format!("cannot start a thread: {source}")))?;
+    let service = Arc::new(Dispatcher::new(broker.clone(), attendant));
     let mut servers = JoinSet::new();
     let mut listeners = Vec::new();
     for (listener, socket) in bound {

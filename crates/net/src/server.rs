@@ -504,7 +504,16 @@ impl<S: Service> Connection<S> {
                     let bytes = self.outbox.len();
                     let wait = Wait { bytes, idle_max: self.limits.idle_max, until: begun + patience };
                     let replies = self.replies.memory().clone();
-                    if let Err(error) = wait.writable(&self.stream, &replies).await {
+                    // What is pending goes on meanwhile: it may be the one that others' requests wait for.
+                    let waited = tokio::select! {
+                        biased;
+                        Some(finished) = self.pending.next(), if !self.pending.is_empty() => {
+                            self.finish(finished);
+                            Ok(())
+                        }
+                        waited = wait.writable(&self.stream, &replies) => waited,
+                    };
+                    if let Err(error) = waited {
                         tracing::info!(peer = %self.info.peer, bytes, %error, "closing a connection");
                         return Err(error);
                     }

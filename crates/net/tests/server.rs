@@ -11,11 +11,15 @@ use taccola_net::reply_memory::ReplyMemory;
 use taccola_net::server::{Call, ConnectionInfo, Reply, Server, ServerLimits, Service, bind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The first byte says how: `o` overlaps and answers later the lower its second byte, `s` is serial and answers after a
-/// yield, `d` is done at once, `c` closes, `n` has no reply. The reply is the frame itself.
+/// yield, `d` is done at once, `c` closes, `n` has no reply. The reply is the frame itself. `O` overlaps and answers 8 MiB,
+/// `w` overlaps, waits for [`GO`], and tells [`GONE`].
 struct Echo;
+
+static GO: Notify = Notify::const_new();
+static GONE: Notify = Notify::const_new();
 
 fn framed(body: &[u8]) -> Bytes {
     let mut out = BytesMut::from(&(body.len() as u32).to_be_bytes()[..]);
@@ -33,7 +37,7 @@ impl Service for Echo {
     }
 
     fn overlaps(&self, frame: &[u8]) -> bool {
-        frame.first() == Some(&b'o')
+        matches!(frame.first(), Some(b'o' | b'O' | b'w'))
     }
 
     fn call(&self, _connection: &Arc<ConnectionInfo>, frame: Bytes) -> Call {
@@ -48,6 +52,15 @@ impl Service for Echo {
             }
             Some(b's') => Call::Pending(Box::pin(async move {
                 tokio::task::yield_now().await;
+                reply
+            })),
+            Some(b'O') => Call::Pending(Box::pin(async {
+                tokio::task::yield_now().await;
+                Reply::Frame(framed(&vec![b'O'; 8 << 20]).into())
+            })),
+            Some(b'w') => Call::Pending(Box::pin(async move {
+                GO.notified().await;
+                GONE.notify_one();
                 reply
             })),
             // A reply of 8 MiB.
@@ -204,4 +217,18 @@ async fn clients_that_read_nothing_hold_no_others_up() {
     let mut reply = vec![0; size as usize];
     other.read_exact(&mut reply).await.unwrap();
     assert_eq!(reply.len(), 8 << 20);
+}
+
+/// Others may wait for what a request does after its wake-up, as they do for whoever leads a flush.
+#[tokio::test]
+async fn a_pending_request_goes_on_while_its_client_reads_nothing() {
+    let (address, _stop) = serve(1 << 20, 100).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&[framed(b"O"), framed(b"w")].concat()).await.unwrap();
+    let mut size = [0; 4];
+    stream.peek(&mut size).await.unwrap();
+    GO.notify_one();
+    tokio::time::timeout(Duration::from_secs(20), GONE.notified()).await.expect("the request goes on");
+    assert_eq!(receive(&mut stream).await.len(), 8 << 20);
+    assert_eq!(receive(&mut stream).await, b"w");
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use taccola_log::{AbortedTxn, PartitionLog, ReadError};
 
 use super::{Leadership, Partition};
+use crate::runtime::workers::wait_for_disk;
 
 /// What a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,15 +94,6 @@ impl Partition {
             epoch if epoch > leader_epoch => EpochCheck::Unknown,
             _ => EpochCheck::Ok,
         }
-    }
-}
-
-/// Runs what waits for the disk so that a worker of the runtime goes on with other tasks meanwhile.
-fn wait_for_disk<T>(read: impl FnOnce() -> T) -> T {
-    let runtime = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    match runtime {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
-        _ => read(),
     }
 }
 

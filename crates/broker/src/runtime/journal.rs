@@ -3,7 +3,8 @@
 //! Batches are staged under the partition's lock and get a ticket. Whoever waits for a ticket and finds no flush running
 //! performs one for all that is staged, on its own thread: a single producer so pays no hand-over, and whatever arrives
 //! during a flush is the next one. When a flush ends it wakes those that it acknowledged, and one of those that it did
-//! not, who leads the next. There is no window to tune. A blocked disk blocks one worker, never the others.
+//! not, who leads the next. There is no window to tune. A disk that is slow blocks no worker of the runtime: whoever leads
+//! hands the worker's place on first (see `workers`).
 //!
 //! Invariants: tickets are given in staging order and acknowledged in that order; a partition's high watermark is raised
 //! before a ticket is; after a failed write nothing is acknowledged any more, and the broker stops.
@@ -14,7 +15,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ use taccola_log::journal::{
 };
 
 use crate::partition::Partition;
+use crate::runtime::workers::wait_for_disk;
+
+/// A flush that takes longer than this (microseconds) is worth a switch of threads.
+const SLOW_FLUSH_US: u64 = 500;
 
 /// A place in the order of all journaled batches. Acknowledged once everything up to it is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +87,8 @@ pub struct JournalRuntime {
     /// Why nothing may be appended, if so.
     read_only: Mutex<Option<Arc<str>>>,
     is_read_only: AtomicBool,
+    /// How long a flush takes of late, microseconds.
+    flush_us: AtomicU64,
 }
 
 impl std::fmt::Debug for JournalRuntime {
@@ -114,6 +121,7 @@ impl JournalRuntime {
             on_failure,
             read_only: Mutex::default(),
             is_read_only: AtomicBool::new(false),
+            flush_us: AtomicU64::new(0),
         }
     }
 
@@ -167,13 +175,26 @@ impl JournalRuntime {
     /// Flushes what is staged, if there is something and nobody else is at it.
     fn flush_once(&self) {
         let Some(mut flush) = self.begin() else { return };
-        let result = self.write(&mut flush);
+        let begun = Instant::now();
+        let result = if self.flush_us.load(Ordering::Relaxed) < SLOW_FLUSH_US {
+            self.write(&mut flush)
+        } else {
+            wait_for_disk(|| self.write(&mut flush))
+        };
+        self.note_flush(begun.elapsed());
         if result.is_ok() {
             for batch in &flush.batches {
                 batch.partition.durable_up_to(batch.next_offset);
             }
         }
         self.end(flush, result);
+    }
+
+    /// A moving average over some four flushes.
+    fn note_flush(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.flush_us.load(Ordering::Relaxed);
+        self.flush_us.store(before - before / 4 + took / 4, Ordering::Relaxed);
     }
 
     fn begin(&self) -> Option<Flush> {

@@ -10,3 +10,4 @@ pub mod producer_ids;
 pub mod replicas;
 pub mod scrubber;
 pub mod storage;
+pub mod workers;
