@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use taccola_wire::batch::Record;
 
+use crate::requests::Log;
+
 /// Who wrote a record, and its number among that writer's records in the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
@@ -83,6 +85,10 @@ pub struct Partition {
     /// DeleteRecords: acknowledged, and asked for.
     pub deleted_to: i64,
     pub delete_asked: i64,
+    /// Retention keeps at least so many bytes; `None`: it deletes nothing.
+    pub retained_bytes: Option<usize>,
+    /// Behind the last record that was acknowledged with acks=all: readers see it.
+    pub visible_end: i64,
     /// Where the last check ended.
     checked_to: i64,
 }
@@ -126,17 +132,21 @@ impl Partition {
 
     /// Where a check begins: at the log's start if `all`, else a little before the end of the last one.
     pub fn check_from(&self, all: bool, log_start: i64) -> i64 {
-        if all { log_start } else { log_start.max(self.checked_to - 200) }
+        if all || self.retained_bytes.is_some() { log_start } else { log_start.max(self.checked_to - 200) }
     }
 
     /// Judges everything that is served from `from` on, the log starting at `log_start`.
-    pub fn check(&mut self, name: &str, log_start: i64, from: i64, records: &[Record]) {
+    pub fn check(&mut self, name: &str, log_start: i64, from: i64, Log { records, bytes, .. }: &Log) {
         assert!(self.deleted_to <= log_start, "{name}: starts at {log_start}, was deleted up to {}", self.deleted_to);
+        let kept = from <= log_start && self.retained_bytes.is_some_and(|least| *bytes >= least);
         assert!(
-            log_start <= self.delete_asked,
-            "{name}: starts at {log_start}, nobody deleted beyond {}",
+            log_start <= self.delete_asked || kept,
+            "{name}: starts at {log_start}, nobody deleted beyond {}, and {bytes} bytes are left",
             self.delete_asked
         );
+        if kept {
+            self.delete_asked = self.delete_asked.max(log_start);
+        }
         let mut next = from;
         let mut seen = HashSet::new();
         let mut last: HashMap<u32, u64> = HashMap::new();

@@ -4,6 +4,7 @@
 //! `TACCOLA_BIN` names the binary (`cargo xtask test` sets it); without it the debug binary is built first.
 
 pub mod clients;
+pub mod compacted;
 pub mod conn;
 pub mod crash;
 pub mod differential;

@@ -2,7 +2,7 @@
 //! never do, a reader, committers of offsets (with and without membership), and topics and records being deleted. Each
 //! actor survives the broker: its state goes on into the next cycle. Everything it learns goes into the [`World`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,7 @@ use taccola_wire::messages::{
 };
 
 use crate::conn::Conn;
+use crate::group;
 use crate::ledger::{Existence, Name, Partition, Promise, Rng};
 use crate::requests::{self, FETCH, PRODUCE};
 
@@ -38,6 +39,10 @@ pub struct World {
     pub commits: Mutex<HashMap<(String, Place), Promise>>,
     pub topics: Mutex<BTreeMap<String, Existence>>,
     pub acknowledged_batches: AtomicU64,
+    /// Every producer id that was given out.
+    pub producer_ids: Mutex<HashSet<i64>>,
+    /// The broker may end by itself at any time now.
+    pub fragile: AtomicBool,
     /// The broker is being killed: whatever fails from now on is expected.
     pub stop: AtomicBool,
 }
@@ -55,6 +60,12 @@ impl World {
         self.partitions[place].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes an id that must be new.
+    pub fn producer_id(&self, id: i64) {
+        let mut ids = self.producer_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(ids.insert(id), "producer id {id} was given out twice");
+    }
+
     fn promise<T>(&self, group: &str, place: &Place, change: impl FnOnce(&mut Promise) -> T) -> T {
         let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
         change(commits.entry((group.to_owned(), place.clone())).or_insert(Promise { asked: -1, acknowledged: -1 }))
@@ -70,7 +81,7 @@ pub fn show(place: &Place) -> String {
 }
 
 /// Errors after which the same request may be sent again.
-fn may_pass(code: i16) -> bool {
+pub(crate) fn may_pass(code: i16) -> bool {
     ErrorCode::from_code(code).retriable() || code == ErrorCode::KafkaStorageError.code()
 }
 
@@ -79,13 +90,14 @@ pub fn drive(world: &World, port: u16, mut actor: impl FnMut(&mut Conn) -> io::R
     let result = Conn::connect(port).and_then(|mut conn| actor(&mut conn));
     if let Err(error) = result {
         // The kill may be seen here a moment before it is announced to nobody: the flag is set first.
-        assert!(world.stopped(), "a connection failed under a living broker: {error}");
+        let expected = world.stopped() || world.fragile.load(Ordering::SeqCst);
+        assert!(expected, "a connection failed under a living broker: {error}");
     }
 }
 
 // ---- writers -----------------------------------------------------------------------------------------------------------
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Batch {
     first: u64,
     count: u64,
@@ -99,7 +111,12 @@ struct Target {
     sequence: i32,
     /// Sent and not acknowledged, oldest first; idempotent writers only.
     waiting: VecDeque<Batch>,
+    /// The last batches that were acknowledged, at most [`WINDOW`], and their base offsets; idempotent writers only.
+    recent: VecDeque<(Batch, i64)>,
 }
+
+/// As many batches of a producer does a broker recognize.
+const WINDOW: usize = 5;
 
 /// One producer over several partitions.
 #[derive(Debug)]
@@ -121,7 +138,9 @@ struct InFlight {
 impl Writer {
     pub fn new(id: u32, acks: i16, idempotent: bool, places: &[Place], seed: u64) -> Self {
         let targets = places.iter().cloned();
-        let targets = targets.map(|place| Target { place, next: 0, sequence: 0, waiting: VecDeque::new() }).collect();
+        let targets = targets
+            .map(|place| Target { place, next: 0, sequence: 0, waiting: VecDeque::new(), recent: VecDeque::new() })
+            .collect();
         Self { id, acks, idempotent, producer: None, targets, rng: Rng(seed) }
     }
 
@@ -129,12 +148,21 @@ impl Writer {
     pub fn run(&mut self, world: &World, conn: &mut Conn) -> io::Result<()> {
         while self.idempotent && self.producer.is_none() {
             match requests::init_producer(conn)? {
-                Ok(producer) => self.producer = Some(producer),
+                Ok(producer) => {
+                    world.producer_id(producer.0);
+                    self.producer = Some(producer);
+                }
                 Err(code) => assert!(may_pass(code), "InitProducerId: {code}"),
             }
         }
         self.settle(world, conn)?;
         loop {
+            if self.idempotent && self.rng.one_in(16) {
+                self.skip_a_sequence(conn)?;
+            }
+            if self.idempotent && self.rng.one_in(8) {
+                self.repeat(conn)?;
+            }
             let depth = 1 + self.rng.below(5) as usize;
             let mut flight = VecDeque::new();
             let mut clean = true;
@@ -153,6 +181,37 @@ impl Writer {
             }
             self.settle(world, conn)?;
         }
+    }
+
+    /// A batch that leaves numbers out is refused; nothing else is under way.
+    fn skip_a_sequence(&mut self, conn: &mut Conn) -> io::Result<()> {
+        let (Some((id, epoch)), Some(target)) = (self.producer, self.targets.first()) else { return Ok(()) };
+        if target.sequence == 0 {
+            return Ok(());
+        }
+        let mut builder = BatchBuilder::new(Compression::None).producer(id, epoch, target.sequence + 1);
+        builder.append(requests::now_ms(), Some(b"never"), Some(b"taken"), &[]);
+        let records = builder.build().expect("a batch");
+        let (topic, partition) = &target.place;
+        let response = conn.call(&requests::produce_request(self.acks, topic, *partition, records), PRODUCE)?;
+        let code = response.responses[0].partition_responses[0].error_code;
+        assert_ne!(code, 0, "{}: a gap in the sequence of producer {id} is taken", show(&target.place));
+        Ok(())
+    }
+
+    /// The oldest batch of the window is known: it is answered as it was.
+    fn repeat(&mut self, conn: &mut Conn) -> io::Result<()> {
+        let index = self.rng.below(self.targets.len() as u64) as usize;
+        let Target { place: (topic, partition), recent, .. } = &self.targets[index];
+        let Some((batch, base_offset)) = recent.front().filter(|_| recent.len() == WINDOW) else { return Ok(()) };
+        let request = requests::produce_request(self.acks, topic, *partition, batch.bytes.clone());
+        let response = conn.call(&request, PRODUCE)?;
+        let answer = &response.responses[0].partition_responses[0];
+        if !may_pass(answer.error_code) {
+            let (found, due) = ((answer.error_code, answer.base_offset), (0, *base_offset));
+            assert_eq!(found, due, "{topic}-{partition}: batch {} sent once more", batch.first);
+        }
+        Ok(())
     }
 
     /// Sends what was not acknowledged again, one batch per partition at a time, until nothing waits.
@@ -260,10 +319,21 @@ impl Writer {
         let head = target.waiting.front().is_some_and(|batch| batch.first == first);
         if code == 0 || (duplicate && self.idempotent) {
             let base_offset = if duplicate { -1 } else { base_offset };
-            world.partition(&target.place).acknowledged(&show(&target.place), name, count, base_offset);
+            let mut partition = world.partition(&target.place);
+            partition.acknowledged(&show(&target.place), name, count, base_offset);
+            if self.acks == -1 {
+                partition.visible_end = partition.visible_end.max(base_offset + count as i64);
+            }
+            drop(partition);
             world.acknowledged_batches.fetch_add(1, Ordering::Relaxed);
             if self.idempotent {
                 assert!(head, "{}: {name:?} was taken before an older batch", show(&target.place));
+                if base_offset < 0 {
+                    target.recent.clear();
+                } else if let Some(batch) = target.waiting.front() {
+                    target.recent.push_back((batch.clone(), base_offset));
+                    target.recent.drain(..target.recent.len().saturating_sub(WINDOW));
+                }
                 target.waiting.pop_front();
             }
             return true;
@@ -299,6 +369,7 @@ impl Reader {
         loop {
             let place = &places[self.rng.below(places.len() as u64) as usize];
             let offset = self.positions[place];
+            let visible_end = world.partition(place).visible_end;
             let mut request = requests::fetch_request(&place.0, place.1, offset);
             (request.max_wait_ms, request.min_bytes) = (20, 1);
             let response: FetchResponse = conn.call(&request, FETCH)?;
@@ -316,6 +387,8 @@ impl Reader {
                 }
                 code => panic!("{}: Fetch at {offset} answered {}", show(place), code.name()),
             }
+            let end = data.high_watermark;
+            assert!(end >= visible_end, "{}: ends at {end}, {visible_end} was acknowledged", show(place));
             let records = requests::records_of(data, offset);
             let mut partition = world.partition(place);
             for record in &records {
@@ -351,6 +424,9 @@ impl Committer {
             if self.member && self.identity.1.is_empty() {
                 self.join(conn)?;
             }
+            if self.identity.0 > 0 && self.rng.one_in(8) {
+                self.commit_late(conn)?;
+            }
             let place = self.places[self.rng.below(self.places.len() as u64) as usize].clone();
             let offset = world.promise(&self.group, &place, |promise| {
                 promise.asked = promise.asked.max(0) + 1;
@@ -382,6 +458,17 @@ impl Committer {
                 code => assert!(may_pass(code.code()), "OffsetCommit answered {}", code.name()),
             }
         }
+    }
+
+    /// What a member says of the generation before is refused.
+    fn commit_late(&mut self, conn: &mut Conn) -> io::Result<()> {
+        let (generation, member) = &self.identity;
+        let (topic, partition) = &self.places[0];
+        let mut request = group::commit_request(&self.group, generation - 1, member, topic, 0);
+        request.topics[0].partitions[0].partition_index = *partition;
+        let code = conn.call(&request, 8)?.topics[0].partitions[0].error_code;
+        assert_ne!(code, 0, "{}: a commit of generation {} is taken", self.group, generation - 1);
+        Ok(())
     }
 
     fn join(&mut self, conn: &mut Conn) -> io::Result<()> {
@@ -539,7 +626,7 @@ impl Deleter {
         let place = self.places[self.rng.below(self.places.len() as u64) as usize].clone();
         let offset = {
             let mut partition = world.partition(&place);
-            let offset = partition.deleted_to.max(partition.end() - 2_000);
+            let offset = partition.deleted_to.max(partition.end() - 300);
             partition.delete_asked = partition.delete_asked.max(offset);
             offset
         };

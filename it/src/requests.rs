@@ -6,10 +6,12 @@ use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTop
 use taccola_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use taccola_wire::messages::fetch_response::PartitionData;
 use taccola_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use taccola_wire::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use taccola_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use taccola_wire::messages::produce_response::PartitionProduceResponse;
 use taccola_wire::messages::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest,
 };
 
 use crate::conn::Conn;
@@ -140,24 +142,60 @@ pub fn records_of(data: &PartitionData, offset: i64) -> Vec<Record> {
     records
 }
 
+/// What a partition holds from some offset to its high watermark.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub records: Vec<Record>,
+    /// Leader epochs and where they begin, as the batches say.
+    pub epochs: Vec<(i32, i64)>,
+    pub bytes: usize,
+    pub end: i64,
+}
+
 /// Reads a partition from `offset` to its high watermark.
 pub fn read_all(conn: &mut Conn, topic: &str, partition: i32, offset: i64) -> Vec<Record> {
-    let (mut next, mut all) = (offset, Vec::new());
+    read_log(conn, topic, partition, offset).unwrap_or_else(|error| panic!("{error}")).records
+}
+
+/// The same with what the batches say besides; an error of the broker says where it came.
+pub fn read_log(conn: &mut Conn, topic: &str, partition: i32, offset: i64) -> Result<Log, String> {
+    let (mut next, mut log) = (offset, Log::default());
     loop {
         let data = fetch(conn, topic, partition, next);
-        assert_eq!(data.error_code, 0, "fetch of {topic}-{partition} at {next}");
+        if data.error_code != 0 {
+            return Err(format!("fetch of {topic}-{partition} at {next}: error {}", data.error_code));
+        }
         let records = records_of(&data, next);
         let bytes = data.records.clone().unwrap_or_default();
-        let last = batches(&bytes).flatten().last().map(|batch| batch.header.next_offset());
-        all.extend(records);
+        let mut last = None;
+        for batch in batches(&bytes).flatten() {
+            last = Some(batch.header.next_offset());
+            let epoch = batch.header.partition_leader_epoch;
+            if log.epochs.last().is_none_or(|(known, _)| *known != epoch) {
+                log.epochs.push((epoch, batch.header.base_offset.max(offset)));
+            }
+        }
+        log.bytes += bytes.len();
+        log.records.extend(records);
         match last {
             Some(end) if end > next => next = end,
             _ => {
                 assert_eq!(next, data.high_watermark, "{topic}-{partition}: nothing at {next}");
-                return all;
+                log.end = next;
+                return Ok(log);
             }
         }
     }
+}
+
+/// Leader epoch and end offset that OffsetForLeaderEpoch answers.
+pub fn epoch_end(conn: &mut Conn, topic: &str, partition: i32, leader_epoch: i32) -> (i32, i64) {
+    let partition = OffsetForLeaderPartition { partition, current_leader_epoch: -1, leader_epoch };
+    let topic = OffsetForLeaderTopic { topic: topic.to_owned(), partitions: vec![partition] };
+    let request = OffsetForLeaderEpochRequest { replica_id: -1, topics: vec![topic] };
+    let found = &conn.ask(&request, 4).topics[0].partitions[0];
+    assert_eq!(found.error_code, 0, "{found:?}");
+    (found.leader_epoch, found.end_offset)
 }
 
 /// Offset and timestamp for a ListOffsets timestamp (-1 latest, -2 earliest, …), with the code.
@@ -174,6 +212,14 @@ pub fn list_offset(conn: &mut Conn, topic: &str, partition: i32, timestamp: i64)
     let topic = response.topics.into_iter().next().expect("one topic");
     let found = topic.partitions.into_iter().next().expect("one partition");
     (found.error_code, found.offset, found.timestamp)
+}
+
+/// The leader epoch that ListOffsets tells with the earliest offset.
+pub fn leader_epoch_at_start(conn: &mut Conn, topic: &str, partition: i32) -> i32 {
+    let partition = ListOffsetsPartition { partition_index: partition, current_leader_epoch: -1, timestamp: -2 };
+    let topic = ListOffsetsTopic { name: topic.to_owned(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    conn.ask(&request, LIST_OFFSETS).topics[0].partitions[0].leader_epoch
 }
 
 /// A fresh producer id and epoch.

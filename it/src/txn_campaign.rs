@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use taccola_wire::api::ApiKey;
 
 use crate::conn::Conn;
-use crate::crash::Machine;
+use crate::crash::{Machine, Progress};
 use crate::history::{self, History, Id, parse};
 use crate::ledger::Rng;
 use crate::load::{Place, show};
@@ -159,7 +159,9 @@ pub fn run(machine: &mut impl Machine, campaign: TxnCampaign) -> Evidence {
             &[("internal.segment.bytes", "65536"), ("file.delete.delay.ms", "100")],
         );
     }
+    let mut progress = Progress { cycle: 0, seed: campaign.seed };
     for cycle in 0..campaign.cycles {
+        progress.cycle = cycle;
         if cycle % 10 == 0 {
             eprintln!("cycle {cycle} of {} (seed {})", campaign.cycles, campaign.seed);
         }

@@ -478,6 +478,8 @@ fn kafka_to_taccola_and_back() {
 // ---- cuts under load -------------------------------------------------------------------------------------------------
 
 const LOAD_PARTITIONS: usize = 3;
+/// Between two records of a writer.
+const REST: Duration = Duration::from_millis(1);
 
 /// What writers know: how many records of a partition were sent, and how many acknowledged.
 #[derive(Default)]
@@ -508,6 +510,8 @@ async fn count_up(client: Client, known: Arc<Known>, partition: usize) {
             oldest.await.expect("acknowledged");
             known.acknowledged[partition].fetch_add(1, Ordering::SeqCst);
         }
+        // Every cut reads all that was written: a campaign of many must not grow without bound.
+        tokio::time::sleep(REST).await;
     }
 }
 

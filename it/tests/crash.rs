@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use taccola_it::conn::Conn;
-use taccola_it::crash::{Campaign, Process, number, run};
+use taccola_it::crash::{Campaign, PROPERTIES, Process, number, run};
 use taccola_it::requests::{batch, list_offset, new_topic, produced};
 use taccola_it::{Broker, eventually};
 use taccola_wire::messages::delete_topics_request::DeleteTopicState;
@@ -13,7 +13,7 @@ use taccola_wire::messages::{DeleteTopicsRequest, IncrementalAlterConfigsRequest
 
 fn campaign(durability: &str, seed: u64) {
     let durability = format!("taccola.acks.durability={durability}");
-    let mut machine = Process(Broker::prepare(&[&durability, "taccola.journal.bytes=4194304"]));
+    let mut machine = Process(Broker::prepare(&[&PROPERTIES[..], &[&durability]].concat()));
     let campaign = Campaign {
         cycles: number("CYCLES", 10),
         seed: number("SEED", seed),

@@ -265,6 +265,20 @@ struct Case<'a> {
     shown: String,
 }
 
+/// What a partition lacks.
+struct Gone {
+    records: u64,
+    /// The last offset that answers an error; -1: none does.
+    last: i64,
+}
+
+impl Gone {
+    fn note(&mut self, known: &Known, offset: i64) {
+        self.records += u64::from(known.contains_key(&offset));
+        self.last = offset;
+    }
+}
+
 enum Outcome {
     Whole,
     Named,
@@ -291,8 +305,9 @@ impl Case<'_> {
         let mut conn = Conn::connect(self.broker.port).expect("the broker accepts");
         let mut lost = 0;
         for partition in 0..PARTITIONS {
-            lost += self.read_uncommitted(&mut conn, partition);
-            self.read_committed(&mut conn, partition);
+            let gone = self.read_uncommitted(&mut conn, partition);
+            lost += gone.records;
+            self.read_committed(&mut conn, partition, gone.last);
         }
         lost += self.committed_offset(&mut conn);
         self.broker.assert_alive();
@@ -301,17 +316,17 @@ impl Case<'_> {
         if lost == 0 { Outcome::Whole } else { Outcome::Named }
     }
 
-    /// Every acknowledged record is there as it was, or its offset answers an error. Answers how many are lost.
-    fn read_uncommitted(&self, conn: &mut Conn, partition: i32) -> u64 {
+    /// Every acknowledged record is there as it was, or its offset answers an error.
+    fn read_uncommitted(&self, conn: &mut Conn, partition: i32) -> Gone {
         let known = &self.truth.partitions[partition as usize];
-        let (mut next, end, mut lost) = (0, self.truth.ends[partition as usize], 0);
+        let (mut next, end, mut gone) = (0, self.truth.ends[partition as usize], Gone { records: 0, last: -1 });
         while next < end {
             let shown = format!("{}: {TOPIC}-{partition} at {next} of {end}", self.shown);
             let data = fetch(conn, partition, next, 0).unwrap_or_else(|| panic!("{shown}: no answer"));
             match ErrorCode::from_code(data.error_code) {
                 ErrorCode::None => {}
                 ErrorCode::CorruptMessage | ErrorCode::KafkaStorageError => {
-                    lost += u64::from(known.contains_key(&next));
+                    gone.note(known, next);
                     next += 1;
                     continue;
                 }
@@ -323,7 +338,7 @@ impl Case<'_> {
                         .iter()
                         .any(|line| (line.contains("ERROR") || line.contains("WARN")) && line.contains(&name));
                     assert!(named, "{shown}: error {} and nothing in the log:\n{}", data.error_code, log.join("\n"));
-                    lost += u64::from(known.contains_key(&next));
+                    gone.note(known, next);
                     next += 1;
                     continue;
                 }
@@ -341,7 +356,7 @@ impl Case<'_> {
             }
             assert!(next > before, "{shown}: nothing, and no error");
         }
-        lost
+        gone
     }
 
     fn check_batch(&self, known: &Known, batch: &bytes::Bytes, next: &mut i64, shown: &str) {
@@ -358,8 +373,9 @@ impl Case<'_> {
         }
     }
 
-    /// A reader of committed records sees nothing that was taken back.
-    fn read_committed(&self, conn: &mut Conn, partition: i32) {
+    /// A reader of committed records sees nothing that was taken back. Nobody knows how a transaction ended whose marker is
+    /// among the lost offsets, which go up to `last_lost`.
+    fn read_committed(&self, conn: &mut Conn, partition: i32, last_lost: i64) {
         let known = &self.truth.partitions[partition as usize];
         let (mut next, end) = (0, self.truth.ends[partition as usize]);
         while next < end {
@@ -390,6 +406,9 @@ impl Case<'_> {
                 let hidden = header.is_transactional()
                     && open.iter().any(|(first, id)| *id == header.producer_id && *first <= header.last_offset());
                 for record in RecordIter::new(&whole).expect("records").map(|record| record.expect("a record")) {
+                    if header.is_transactional() && header.last_offset() < last_lost {
+                        continue;
+                    }
                     let aborted = known.get(&record.offset).is_some_and(|(_, aborted)| *aborted);
                     assert!(hidden || !aborted, "{shown}: offset {} was aborted and is seen", record.offset);
                     assert!(!hidden || aborted, "{shown}: offset {} was committed and is hidden", record.offset);

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use fuser::BackgroundSession;
-use taccola_it::crash::{Campaign, Machine, number, run};
+use taccola_it::crash::{Campaign, Machine, Misfortune, PROPERTIES, number, run, verify};
+use taccola_it::disk_faults::{Fault, Op};
 use taccola_it::ledger::Rng;
 use taccola_it::power::{Disk, Loss};
 use taccola_it::txn_campaign::{self, TxnCampaign};
@@ -74,11 +75,30 @@ impl Machine for Powered {
     fn crash(&mut self) {
         self.disk.cut();
         self.broker.kill();
+        self.disk.heal();
+        self.disk.set_capacity(None);
         self.lose();
+    }
+
+    fn has_misfortunes(&self) -> bool {
+        true
+    }
+
+    fn misfortune(&mut self, misfortune: Misfortune, rng: &mut Rng) {
+        match misfortune {
+            Misfortune::Full => self.disk.set_capacity(Some(self.disk.used() + rng.below(1 << 20))),
+            Misfortune::Unreadable => {
+                let topic =
+                    ["crash-a-1", "crash-b-0", "crash-compacted-0", "__consumer_offsets"][rng.below(4) as usize];
+                self.disk.inject(Fault::eio(Op::Read, topic));
+            }
+            Misfortune::SyncFails => self.disk.inject(Fault::eio(Op::Sync, "")),
+        }
     }
 
     fn stop(&mut self) {
         self.broker.stop();
+        verify(&self.broker.data_dir());
         self.disk.cut();
         self.lose();
     }
@@ -93,7 +113,7 @@ impl Drop for Powered {
 #[test]
 fn nothing_acknowledged_is_lost_by_a_power_cut() {
     let seed = number("SEED", 3);
-    let broker = Broker::prepare(&["taccola.acks.durability=disk", "taccola.journal.bytes=4194304"]);
+    let broker = Broker::prepare(&[&PROPERTIES[..], &["taccola.acks.durability=disk"]].concat());
     let mut machine = Powered { broker, disk: Disk::default(), mounted: None, rng: Rng(seed + 1) };
     if let Err(error) = machine.mount() {
         println!("{} nothing_acknowledged_is_lost_by_a_power_cut: FUSE cannot be mounted ({error})", clients::ABSENT);

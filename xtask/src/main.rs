@@ -8,6 +8,7 @@ mod codegen;
 mod fuzz;
 mod golden;
 mod kafka_jars;
+mod planted;
 mod shell;
 mod status;
 mod suites;
@@ -28,6 +29,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("bench", bench::USAGE, bench::run),
     ("suites", suites::USAGE, suites::run),
     ("fuzz", fuzz::USAGE, fuzz::run),
+    ("planted", planted::USAGE, planted::run),
     ("codegen", codegen::USAGE, |_, arguments| codegen::run(arguments)),
     ("golden", golden::USAGE, |_, arguments| golden::run(arguments)),
 ];

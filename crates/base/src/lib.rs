@@ -3,6 +3,7 @@
 pub mod config;
 pub mod invariant;
 pub mod limits;
+pub mod planted;
 pub mod topic;
 pub mod uuid;
 

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use taccola_base::limits::PRODUCER_IDS_PER_PARTITION_MAX;
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::{BatchHeader, ControlRecord, NO_PRODUCER_EPOCH, NO_SEQUENCE, RecordIter};
 
 use crate::cleaner::ProducerLast;
@@ -107,7 +108,11 @@ impl ProducerEntry {
             return None;
         }
         let (first, last) = (header.base_sequence, header.last_sequence());
-        self.batches().iter().find(|batch| batch.first_sequence() == first && batch.last_sequence == last)
+        let forgotten = usize::from(planted(Bug::FourEntryWindow) && usize::from(self.count) == WINDOW);
+        self.batches()
+            .iter()
+            .skip(forgotten)
+            .find(|batch| batch.first_sequence() == first && batch.last_sequence == last)
     }
 }
 
@@ -182,6 +187,7 @@ impl ProducerState {
         match origin {
             AppendOrigin::Replay => Ok(Verdict::Accept),
             AppendOrigin::Client | AppendOrigin::ClientTransaction { .. } => match entry.duplicate_of(header) {
+                Some(_) if planted(Bug::DuplicateAccepted) => Ok(Verdict::Accept),
                 Some(batch) => Ok(Verdict::Duplicate {
                     base_offset: batch.last_offset - i64::from(batch.offset_delta),
                     last_offset: batch.last_offset,
@@ -347,7 +353,9 @@ impl ProducerState {
     // -- snapshot ----------------------------------------------------------------------------------------------------
 
     pub(crate) fn encode_snapshot(&self) -> Vec<u8> {
-        let entries: usize = self.producers.values().map(|entry| entry.batches().len().max(1)).sum();
+        let stale = usize::from(planted(Bug::SnapshotStale));
+        let entries = |entry: &ProducerEntry| entry.batches().len().saturating_sub(stale).max(1);
+        let entries: usize = self.producers.values().map(entries).sum();
         let mut out = Vec::with_capacity(10 + entries * SNAPSHOT_ENTRY_BYTES);
         out.extend_from_slice(&SNAPSHOT_VERSION.to_be_bytes());
         out.extend_from_slice(&[0; 4]);
@@ -355,7 +363,10 @@ impl ProducerState {
         let mut ids: Vec<_> = self.producers.iter().collect();
         ids.sort_unstable_by_key(|(id, _)| **id);
         for (id, entry) in ids {
-            let (older, last) = match entry.batches().split_last() {
+            let noted = entry.batches();
+            let noted =
+                if planted(Bug::SnapshotStale) { noted.split_last().map_or(noted, |(_, rest)| rest) } else { noted };
+            let (older, last) = match noted.split_last() {
                 Some((last, older)) => (older, Some(last)),
                 None => (&[][..], None),
             };
@@ -473,6 +484,7 @@ fn check_sequence(header: &BatchHeader, entry: &ProducerEntry) -> Result<(), App
     }
     let in_order = if header.producer_epoch == entry.producer_epoch {
         follows(entry.last_sequence(), header.base_sequence)
+            || planted(Bug::SequenceGapAccepted) && header.base_sequence > entry.last_sequence()
     } else {
         header.base_sequence == 0
     };

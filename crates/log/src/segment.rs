@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::BatchHeader;
 
 use crate::error::LogError;
 use crate::file::SegmentFile;
-use crate::index::{IndexTable, OffsetEntry, TimeEntry};
+use crate::index::{IndexTable, OffsetEntry, TimeEntry, parse_offset_index, parse_time_index};
 use crate::scan::{Bounds, Scanner, Step};
 use crate::shared::{HandleSlot, LogShared};
 
@@ -228,10 +229,16 @@ impl Segment {
         Ok(last.map(|entry| (self.base_offset + i64::from(entry.relative_offset), u64::from(entry.position))))
     }
 
-    /// Whether the last entries of both indexes can be read.
-    pub(crate) fn indexes_are_readable(&self, shared: &LogShared, dir: &Path) -> bool {
-        let time = |file: Arc<dyn SegmentFile>| self.time_index.last(&*file).is_ok();
-        self.last_index_entry(shared, dir).is_ok() && self.open(shared, dir, Kind::TimeIndex).is_ok_and(time)
+    /// Whether both indexes can be read, and rise from entry to entry, as no torn one does.
+    pub(crate) fn indexes_rise(&self, shared: &LogShared, dir: &Path) -> bool {
+        let bytes_of = |kind| {
+            let file = self.open(shared, dir, kind).ok()?;
+            let (mut bytes, length) = (Vec::new(), file.len().ok()?);
+            // An index is bounded by its segment, whose length a u32 holds.
+            file.read_onto(&mut bytes, 0, usize::try_from(length).ok()?).ok().map(|()| bytes)
+        };
+        let offsets = bytes_of(Kind::OffsetIndex).is_some_and(|b| parse_offset_index(&b).len() * 8 == b.len());
+        offsets && bytes_of(Kind::TimeIndex).is_some_and(|b| parse_time_index(&b).len() * 12 == b.len())
     }
 
     /// Reads what an append must know of the indexes.
@@ -262,7 +269,7 @@ impl Segment {
         header: &BatchHeader,
         position: u64,
     ) -> Result<(), LogError> {
-        let relative_offset = self.relative(header.last_offset());
+        let relative_offset = self.relative(header.last_offset()) + u32::from(planted(Bug::OffsetIndexWrong));
         let position = u32::try_from(position).unwrap_or(u32::MAX);
         self.index_dirty = true;
         self.index_entries = self.index_entries.saturating_add(1);
@@ -278,7 +285,8 @@ impl Segment {
             self.last_time_entry = max.timestamp;
             self.index_dirty = true;
             let relative_offset = self.relative(max.offset);
-            self.time_index.push(TimeEntry { timestamp: max.timestamp, relative_offset });
+            let timestamp = max.timestamp - i64::from(planted(Bug::TimeIndexOffByOne));
+            self.time_index.push(TimeEntry { timestamp, relative_offset });
         }
     }
 
@@ -365,15 +373,41 @@ impl Segment {
         self.write_indexes(shared, dir)
     }
 
-    /// Takes the largest timestamp from the last entry of the time index, for what lies before it.
-    pub(crate) fn restore_max_timestamp(&mut self, shared: &LogShared, dir: &Path) -> Result<(), LogError> {
+    /// The largest timestamp before `position`, where the batch at `offset` begins: from the last entry of the time index,
+    /// which a crash may have cut short, and from the batches behind that.
+    pub(crate) fn restore_max_timestamp(
+        &mut self,
+        shared: &LogShared,
+        dir: &Path,
+        position: u64,
+        offset: i64,
+    ) -> Result<(), LogError> {
         let file = self.open(shared, dir, Kind::TimeIndex)?;
-        let last =
-            self.time_index.last(&*file).map_err(|e| LogError::io("read", self.path(dir, Kind::TimeIndex), e))?;
-        if let Some(last) = last {
-            let offset = self.base_offset + i64::from(last.relative_offset);
-            self.set_max_timestamp(MaxTimestamp { timestamp: last.timestamp, offset });
+        let io_error = |op, e| LogError::io(op, segment_path(dir, self.base_offset, Kind::TimeIndex.suffix()), e);
+        let mut from = 0;
+        if let Some(last) = self.time_index.last(&*file).map_err(|e| io_error("read", e))? {
+            let named = self.base_offset + i64::from(last.relative_offset);
+            match self.batch_of_time_entry(shared, dir, named, last.timestamp, offset)? {
+                Some(at) => {
+                    from = at;
+                    self.set_max_timestamp(MaxTimestamp { timestamp: last.timestamp, offset: named });
+                }
+                None => {
+                    self.time_index.truncate_where(&*file, |_| false).map_err(|e| io_error("truncate", e))?;
+                    self.last_time_entry = -1;
+                }
+            }
         }
+        let log = self.open(shared, dir, Kind::Log)?;
+        let mut max = self.max_timestamp.get().copied().unwrap_or(MaxTimestamp::NONE);
+        let noted = self.walk(&*log, from, offset, |header, at| {
+            if at < position && header.max_timestamp > max.timestamp {
+                max = MaxTimestamp { timestamp: header.max_timestamp, offset: header.last_offset() };
+            }
+            at >= position
+        });
+        noted.map_err(|e| LogError::io("read", self.path(dir, Kind::Log), e))?;
+        self.set_max_timestamp(max);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use taccola_base::planted::{Bug, planted};
 use taccola_log::{AppendError, LogError};
 use taccola_net::server::{Call, Reply};
 use taccola_wire::batch::validate::{Validated, validate};
@@ -113,6 +114,9 @@ fn refuse_all(context: &RequestContext, request: &ProduceRequest, error: ErrorCo
 
 /// Second stage: waits for the disk. What the journal refuses was never acknowledged.
 async fn finish(broker: &Broker, ticket: Ticket, timeout: Duration, response: &mut ProduceResponse) {
+    if planted(Bug::AcknowledgeEarly) {
+        return;
+    }
     let error = match broker.journal.wait_for(ticket, timeout).await {
         Ok(()) => return,
         Err(error) => error_map::journal_wait(&error),

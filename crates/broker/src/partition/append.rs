@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use taccola_base::planted::{Bug, planted};
 use taccola_log::{AppendContext, AppendError, AppendOrigin};
 
 use super::{Partition, PartitionState, Undurable};
@@ -123,6 +124,9 @@ impl Partition {
         let ticket = journal.stage(self, base_offset, next_offset, batch);
         state.undurable.push_back(Undurable { base_offset, next_offset, bytes });
         state.last_ticket = Some(ticket);
+        if planted(Bug::HighWatermarkTooFar) {
+            state.advance_high_watermark(bytes);
+        }
         Some(ticket)
     }
 }

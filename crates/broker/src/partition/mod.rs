@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use taccola_base::planted::{Bug, planted};
 use taccola_base::{TopicPartition, Uuid};
 use taccola_log::{LogError, PartitionLog};
 
@@ -183,6 +184,9 @@ impl Partition {
             bytes += oldest.bytes;
             state.undurable.pop_front();
         }
+        if planted(Bug::HighWatermarkStuck) {
+            return;
+        }
         state.advance_high_watermark(bytes);
     }
 }
@@ -197,6 +201,7 @@ impl PartitionState {
     fn advance_high_watermark(&mut self, bytes: i64) {
         let Some(log) = &mut self.log else { return };
         let target = self.undurable.front().map_or(log.log_end_offset(), |oldest| oldest.base_offset);
+        let target = if planted(Bug::HighWatermarkTooFar) { log.log_end_offset() } else { target };
         let before = log.high_watermark();
         if target <= before {
             return;

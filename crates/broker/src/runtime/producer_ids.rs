@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use parking_lot::Mutex;
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::AllocateProducerIdsRequest;
 
@@ -38,7 +39,7 @@ impl Broker {
         }
         let block = self.allocate_producer_ids().await?;
         let mut held = self.producer_ids.block.lock();
-        *held = block;
+        *held = if planted(Bug::ProducerIdReused) { 0..block.end - block.start } else { block };
         held.next().ok_or(ErrorCode::UnknownServerError)
     }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use taccola_base::planted::{Bug, planted};
 use taccola_base::topic::is_internal;
 use taccola_base::{TopicPartition, Uuid};
 use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalError, JournalIdentity};
@@ -226,6 +227,10 @@ fn replay(
         reason: format!("offset {} of {}: {error}", entry.base_offset, log.topic_partition()),
     };
     let mut replayed = 0;
+    let journaled = match journaled.split_last() {
+        Some((_, older)) if planted(Bug::ReplayStopsShort) => older,
+        _ => journaled,
+    };
     for entry in journaled {
         if entry.kind == EntryKind::Truncate {
             log.truncate_to(entry.base_offset, now_ms)?;

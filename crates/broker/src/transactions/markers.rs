@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
+use taccola_base::planted::{Bug, planted};
 use taccola_base::topic::GROUP_METADATA_TOPIC;
 use taccola_coord::transaction::Markers;
 use taccola_coord::{EndMarker, Response};
@@ -40,7 +41,7 @@ pub(super) async fn carry_out(broker: Weak<Broker>, partition: i32, markers: Mar
     let marker = EndMarker {
         producer_id: markers.producer_id,
         producer_epoch: markers.producer_epoch,
-        commit: markers.commit,
+        commit: markers.commit || planted(Bug::AbortCommits),
         coordinator_epoch: markers.coordinator_epoch,
         transaction_version: markers.transaction_version,
     };

@@ -1,5 +1,6 @@
 //! A classic group as any group. Answers to `ClassicGroup.validate*` and `offsetExpirationCondition`.
 
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::error::ErrorCode;
 
 use super::group::{Group, State};
@@ -35,7 +36,7 @@ impl AnyGroup for Group {
         }
         if generation >= 0 || !member_id.is_empty() || instance_id.is_some() {
             self.validate_member(member_id, instance_id)?;
-            if generation != self.generation {
+            if generation != self.generation && !planted(Bug::GenerationNotChecked) {
                 return Err(ErrorCode::IllegalGeneration);
             }
         } else if !transactional {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::{
     BatchBuilder, BatchError, BatchHeader, Compression, RecordWalker, TimestampType, max_decompressed,
 };
@@ -93,8 +94,12 @@ impl BatchFilter<'_> {
                     false
                 }
                 Some(key) => {
-                    let is_last = self.map.get(key).is_none_or(|last| offset >= last);
-                    let expired = header.delete_horizon_ms().is_some_and(|at| self.now_ms >= at);
+                    let is_last = self.map.get(key).is_none_or(|last| {
+                        offset >= last + i64::from(planted(Bug::CompactionDropsLiveKey))
+                            || planted(Bug::CompactionKeepsOldValue)
+                    });
+                    let expired =
+                        !planted(Bug::TombstoneKept) && header.delete_horizon_ms().is_some_and(|at| self.now_ms >= at);
                     is_last && (record.value.is_some() || !expired)
                 }
             };

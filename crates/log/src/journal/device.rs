@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use taccola_base::planted::{Bug, planted};
+
 #[cfg(target_os = "linux")]
 use super::device_linux as platform;
 #[cfg(not(target_os = "linux"))]
@@ -61,6 +63,7 @@ impl FileDevice {
         }
         let size_bytes = plain.metadata().map_err(io_error("stat"))?.len();
         let direct = match direct_io {
+            DirectIo::Auto if planted(Bug::JournalNotSynced) => None,
             DirectIo::Auto => platform::open_direct(path, size_bytes),
             DirectIo::Off => None,
         };
@@ -126,6 +129,7 @@ impl JournalDevice for FileDevice {
         self.file.write_all_at(bytes, position)?;
         match self.mode {
             WriteMode::DirectSync => Ok(()),
+            WriteMode::BufferedThenSync if planted(Bug::JournalNotSynced) => Ok(()),
             WriteMode::BufferedThenSync => self.file.sync_data(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::{BatchHeader, TimestampType, set_base_offset, set_max_timestamp, set_partition_leader_epoch};
 
 use super::types::{AppendContext, AppendOrigin, Appended, Offset, RecoveryReport};
@@ -182,6 +183,9 @@ impl PartitionLog {
     }
 
     fn append_txn_index(&mut self, txn: &super::types::AbortedTxn) -> Result<(), LogError> {
+        if planted(Bug::AbortedTxnNotIndexed) {
+            return Ok(());
+        }
         let index = self.segment_index(txn.last_offset);
         let Some(segment) = self.segments.get_mut(index) else { return Ok(()) };
         segment.txn_dirty = true;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use taccola_base::Uuid;
+use taccola_base::planted::{Bug, planted};
 
 use super::PartitionLog;
 use super::types::Offset;
@@ -29,8 +30,10 @@ pub struct FlushPlan {
 impl FlushPlan {
     /// Flushes the files. The result must be handed to [`PartitionLog::end_flush`].
     pub fn run(&self) -> io::Result<()> {
-        self.files.iter().try_for_each(|file| file.sync())?;
-        self.dir.as_ref().map_or(Ok(()), |dir| self.shared.sync_dir(dir))
+        if !planted(Bug::SkipSegmentSync) {
+            self.files.iter().try_for_each(|file| file.sync())?;
+        }
+        self.dir.as_ref().filter(|_| !planted(Bug::SkipFolderSync)).map_or(Ok(()), |dir| self.shared.sync_dir(dir))
     }
 
     /// Exclusive end of what the plan makes durable.
@@ -94,7 +97,7 @@ impl PartitionLog {
     pub fn end_flush(&mut self, plan: FlushPlan, result: io::Result<()>, now_ms: i64) -> Result<Offset, LogError> {
         self.flush_running = false;
         self.check_online()?;
-        if let Err(source) = result {
+        if let Err(source) = result.or_else(|e| if planted(Bug::FlushErrorIgnored) { Ok(()) } else { Err(e) }) {
             let path = self.active_segment().path(&self.dir, Kind::Log);
             return Err(self.go_offline(LogError::Io { op: "flush", path, source }));
         }

@@ -29,6 +29,7 @@ mod types;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use taccola_base::planted::{Bug, planted};
 use taccola_base::{TopicPartition, Uuid};
 
 use crate::config::LogConfig;
@@ -229,6 +230,7 @@ impl PartitionLog {
     /// below the high watermark; else the high watermark.
     pub fn last_stable_offset(&self) -> Offset {
         let unstable = self.first_unstable_offset().unwrap_or(self.high_watermark);
+        let unstable = unstable + i64::from(planted(Bug::LastStableOffsetOffByOne));
         unstable.min(self.high_watermark)
     }
 

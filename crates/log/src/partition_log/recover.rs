@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::BatchHeader;
 
 use super::PartitionLog;
@@ -50,11 +51,15 @@ impl PartitionLog {
     ) -> Result<(), LogError> {
         self.active = None;
         self.log_end_offset = i64::MAX;
-        let first_index = self.segment_index(from);
+        let at = self.segment_index(from);
+        // A segment that was flushed to its end as the active one was flushed without its indexes.
+        let begins_there = self.segments.get(at).is_some_and(|segment| segment.base_offset == from);
+        let first_index = if begins_there { at.saturating_sub(1) } else { at };
         let start = match self.segments.get(first_index) {
             Some(segment) => self.scan_start(first_index, segment, from)?,
             None => return Ok(()),
         };
+        self.remove_damaged_snapshots(start.offset)?;
         let quarantined_before = self.quarantined.len();
         let first_base = self.segments.get(first_index).map_or(0, |segment| segment.base_offset);
         self.quarantined.retain(|range| range.segment_base_offset < first_base || range.end_position <= start.position);
@@ -201,7 +206,7 @@ impl PartitionLog {
         if from <= segment.base_offset || segment.size == 0 || !txns_are_sane || quarantined {
             return Ok(beginning);
         }
-        if !segment.indexes_are_readable(&self.shared, &self.dir) {
+        if !segment.indexes_rise(&self.shared, &self.dir) {
             return Ok(beginning);
         }
         let hint = segment.locate(&self.shared, &self.dir, from - 1)?;
@@ -215,6 +220,18 @@ impl PartitionLog {
             }
             _ => Ok(beginning),
         }
+    }
+
+    /// Drops producer snapshots from `offset` on that a crash left unfinished.
+    fn remove_damaged_snapshots(&mut self, offset: Offset) -> Result<(), LogError> {
+        let is_damaged = |at: &Offset| {
+            let path = segment_path(&self.dir, *at, "snapshot");
+            let bytes = crate::file::read_small(&path, super::open::SNAPSHOT_BYTES_MAX);
+            bytes.is_ok_and(|bytes| bytes.is_some_and(|bytes| crate::producer_state::parse_snapshot(&bytes).is_err()))
+        };
+        let damaged: Vec<Offset> =
+            self.snapshots.iter().copied().filter(|at| *at >= offset && is_damaged(at)).collect();
+        self.remove_snapshots(|at| damaged.contains(&at))
     }
 
     /// Checks a segment's batches and makes its derived files anew; answers where it ends.
@@ -241,7 +258,7 @@ impl PartitionLog {
             report.indexes_rebuilt += 1;
         } else {
             segment.truncate_indexes(&self.shared, &self.dir, start.position, start.offset)?;
-            segment.restore_max_timestamp(&self.shared, &self.dir)?;
+            segment.restore_max_timestamp(&self.shared, &self.dir, start.position, start.offset)?;
         }
         self.truncate_txn_index(index, start.offset)?;
         let end = self.segments.get(index).map_or(0, |segment| segment.size);
@@ -308,6 +325,7 @@ impl PartitionLog {
         let interval = u64::from(self.config.index_interval_bytes);
         let position = scanner.position();
         let marker = if header.is_control() { marker_of(header, scanner.bytes(header)?) } else { None };
+        let marker = marker.filter(|_| !planted(Bug::MarkerNotReplayed));
         let Some(segment) = self.segments.get_mut(index) else { return Ok(Ok(())) };
         segment.note_timestamp(header);
         if scan.bytes_since_index > interval {
@@ -379,6 +397,9 @@ impl PartitionLog {
         let whole = Scanner::new(file, position, end).peek_checked(anything).map_err(io_error)?;
         let nothing_valid = behind == Resync::Nothing && !matches!(whole, Step::Batch(_));
         if scan.is_last && expected >= scan.synced_to && nothing_valid && !scan.unreadable {
+            if planted(Bug::TornTailKept) {
+                return Ok(None);
+            }
             file.set_len(position).map_err(|e| LogError::io("truncate", &path, e))?;
             if let Some(segment) = self.segments.get_mut(index) {
                 segment.size = position;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::BatchHeader;
 
 use super::types::{Offset, RetentionOutcome};
@@ -137,6 +138,8 @@ impl PartitionLog {
             let (start, end) = (self.log_start_offset, self.log_end_offset);
             return Err(LogError::OffsetOutOfRange { offset, start, end });
         }
+        let too_far = planted(Bug::DeleteRecordsTooFar) && offset < self.high_watermark;
+        let offset = offset + i64::from(too_far);
         if offset > self.log_start_offset {
             self.move_log_start(offset);
             self.remove_below_log_start(now_ms)?;
@@ -241,6 +244,9 @@ impl PartitionLog {
     fn oversize_segments(&self, retention_bytes: i64) -> usize {
         let Ok(limit) = u64::try_from(retention_bytes) else { return 0 };
         let mut excess = self.size_bytes().saturating_sub(limit);
+        if planted(Bug::RetentionTooMuch) && excess > 0 {
+            return self.segments.len();
+        }
         let mut count = 0;
         for (i, segment) in self.segments.iter().enumerate() {
             if segment.size == 0 || segment.size > excess || self.segment_end(i) > self.high_watermark {

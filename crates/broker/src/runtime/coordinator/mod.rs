@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use taccola_base::planted::{Bug, planted};
 use taccola_coord::cluster_image::{ClusterImage, TopicChanges};
 use taccola_coord::{
     AppendId, CoordinatorShard, Effects, EffectsOf, GroupShard, Reply, RequestContext as ShardContext, RequestToken,
@@ -361,7 +362,12 @@ impl<S: CoordinatorShard> Coordinator<S> {
                 }
             }
             let Some(append) = effects.append else { continue };
-            let appended = self.append(&shard.partition, &effects.records, effects.batch);
+            let is_groups = S::TOPIC == GroupShard::TOPIC;
+            let appended = match planted(Bug::CommitNotWritten) && is_groups && append.0 % 4 == 3 {
+                true => Ok((0, None)),
+                false => self.append(&shard.partition, &effects.records, effects.batch),
+            };
+            let not_awaited = if is_groups { Bug::CommitNotAwaited } else { Bug::DecisionNotAwaited };
             let State::Active(state) = &mut core.state else { continue };
             let now_ms = clock::timer_ms();
             match appended {
@@ -369,6 +375,9 @@ impl<S: CoordinatorShard> Coordinator<S> {
                     state.appended(now_ms, append, base_offset);
                     match ticket {
                         None => due.push_back(state.committed(now_ms, append, base_offset)),
+                        Some(_) if planted(not_awaited) => {
+                            due.push_back(state.committed(now_ms, append, base_offset));
+                        }
                         Some(ticket) => {
                             core.uncommitted.push_back(Uncommitted { append, base_offset, ticket });
                             self.confirm_later(shard, ticket);

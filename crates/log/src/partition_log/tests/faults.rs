@@ -409,3 +409,63 @@ fn a_full_disk_hides_no_abort() {
     log.set_high_watermark(log.log_end_offset());
     assert_eq!(aborted(&log), 2);
 }
+
+/// A flush of the active segment leaves its indexes to the next one. A roll and a power cut later their ends may be gone,
+/// and the segment lies below the recovery point, or reaches up to it.
+#[test]
+fn records_are_found_by_time_where_a_crash_cut_the_time_index_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    let mut times = Vec::new();
+    while log.segments.len() < 3 {
+        let time = 1_000 + 10 * times.len() as i64;
+        log.append(&mut batch(1, 50, time), at(0)).unwrap();
+        times.push(time);
+    }
+    let sealed = log.segments[1].base_offset;
+    log.flush(0).unwrap();
+    drop(log);
+    let path = dir.path().join("t-0/00000000000000000000.timeindex");
+    let whole = std::fs::read(&path).unwrap();
+    assert!(whole.len() >= 4 * 12, "{}", whole.len());
+    for recovery_point in [sealed, sealed - 1, sealed / 2] {
+        for entries in 0..=whole.len() / 12 {
+            std::fs::write(&path, &whole[..entries * 12]).unwrap();
+            let (log, _) = open(dir.path(), small_config(), unclean(recovery_point));
+            for (offset, time) in times.iter().enumerate() {
+                let found = log.offset_for_timestamp(TimestampQuery::At(*time)).unwrap().map(|found| found.offset);
+                assert_eq!(found, Some(offset as i64), "{entries} entries, recovery from {recovery_point}");
+            }
+        }
+    }
+}
+
+/// A power cut may leave zeros inside an index, and half of a snapshot. Whoever goes on with the log, a JVM Kafka too,
+/// believes them after a clean stop: recovery makes the one anew and drops the other.
+#[test]
+fn what_a_crash_left_of_indexes_and_snapshots_is_gone_after_recovery() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), LogConfig { segment_bytes: 4_000, index_interval_bytes: 100, ..small_config() });
+    let mut count = 0;
+    while log.segments.len() < 3 {
+        log.append(&mut producer_batch(1, 5, 0, count, false), at(0)).unwrap();
+        count += 1;
+    }
+    let point = log.segments[1].base_offset - 2;
+    let snapshot = crate::segment::segment_path(&dir.path().join("t-0"), log.segments[2].base_offset, "snapshot");
+    drop(log);
+    let index = dir.path().join("t-0/00000000000000000000.index");
+    let whole = std::fs::read(&index).unwrap();
+    let mut torn = whole.clone();
+    torn[32..64].fill(0);
+    std::fs::write(&index, &torn).unwrap();
+    std::fs::write(&snapshot, b"ha").unwrap();
+    let (log, _) = open(
+        dir.path(),
+        LogConfig { segment_bytes: 4_000, index_interval_bytes: 100, ..small_config() },
+        unclean(point),
+    );
+    assert_eq!(std::fs::read(&index).unwrap(), whole);
+    assert!(!snapshot.exists());
+    assert_eq!(log.log_end_offset(), i64::from(count));
+}
