@@ -114,6 +114,17 @@ async fn read(client: &Client, topic: &str, isolation: IsolationLevel) -> Vec<St
     found
 }
 
+/// What is committed of partition 0, once there are `count` records: a commit is acknowledged before its markers are seen.
+async fn committed(client: &Client, topic: &str, count: usize) -> Vec<String> {
+    let until = Instant::now() + WITHIN;
+    loop {
+        let found = read(client, topic, IsolationLevel::ReadCommitted).await;
+        if found.len() >= count || Instant::now() >= until {
+            return found;
+        }
+    }
+}
+
 fn transactional(client: &Client, id: &str) -> TransactionalProducer {
     let config = ProducerConfig { linger: Duration::ZERO, ..Default::default() };
     TransactionalProducer::new(client.clone(), config, TransactionConfig::new(id)).expect("a producer")
@@ -153,7 +164,7 @@ fn committed_and_aborted_transactions_follow_one_another() {
         // Nothing was sent: there is nothing to tell the coordinator.
         producer.begin().await.expect("begun");
         producer.commit().await.expect("committed");
-        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["0", "2"]);
+        assert_eq!(committed(&client, &topic, 2).await, ["0", "2"]);
         assert_eq!(read(&client, &topic, IsolationLevel::ReadUncommitted).await, ["0", "1", "2", "3"]);
     });
 }
@@ -172,7 +183,7 @@ fn an_open_transaction_is_seen_by_nobody_who_reads_committed() {
         assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["before"]);
         assert_eq!(read(&client, &topic, IsolationLevel::ReadUncommitted).await, ["before", "inside", "behind"]);
         producer.commit().await.expect("committed");
-        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["before", "inside", "behind"]);
+        assert_eq!(committed(&client, &topic, 3).await, ["before", "inside", "behind"]);
     });
 }
 
@@ -196,7 +207,7 @@ fn a_second_producer_of_an_id_fences_the_first_and_aborts_its_transaction() {
         let error = zombie.commit().await.expect_err("the zombie is fenced");
         assert!(matches!(error, Error::Fenced { .. }), "{error}");
         assert!(matches!(zombie.begin().await, Err(Error::Fenced { .. })), "for good");
-        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["heir"]);
+        assert_eq!(committed(&client, &topic, 1).await, ["heir"]);
     });
 }
 
@@ -225,7 +236,22 @@ fn a_failed_record_leaves_a_transaction_to_be_aborted_and_its_producer_usable() 
             producer.commit().await.expect("committed");
             sent.await.expect("delivered");
         }
-        assert_eq!(read(&client, &name, IsolationLevel::ReadCommitted).await, ["0", "1", "2"]);
+        assert_eq!(committed(&client, &name, 3).await, ["0", "1", "2"]);
+    });
+}
+
+#[test]
+fn batches_that_are_too_large_for_their_topic_are_sent_in_parts() {
+    with_broker("batches_that_are_too_large_for_their_topic", &TRANSACTIONS, async |target| {
+        let client = target.client();
+        let name = fresh("parts");
+        let configs = vec![("max.message.bytes".to_owned(), "500".to_owned())];
+        let topic = NewTopic { name: name.clone(), partitions: Some(1), configs, ..Default::default() };
+        Admin::new(client.clone()).create_topics(&[topic], false).await.expect("made");
+        let wanted: Vec<String> = (0..300).map(|n| format!("record {n} {}", "x".repeat(n % 100))).collect();
+        let values: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        produce(&client, &name, 0, &values).await;
+        assert_eq!(read(&client, &name, IsolationLevel::ReadUncommitted).await, wanted);
     });
 }
 
@@ -461,7 +487,7 @@ fn offsets_of_a_member_go_along_with_a_transaction() {
         let offsets: Vec<_> = positions.map(|(partition, at)| (partition, offset(at))).collect();
         producer.send_offsets(&offsets, &member.group_metadata()).await.expect("taken along");
         producer.commit().await.expect("committed");
-        assert_eq!(read(&client, &to, IsolationLevel::ReadCommitted).await, ["a", "b"]);
+        assert_eq!(committed(&client, &to, 2).await, ["a", "b"]);
         let asked = [TopicPartition::new(from.as_str(), 0)];
         let committed = Admin::new(client.clone()).group_offsets(&group, Some(&asked)).await.expect("offsets");
         assert_eq!(committed.values().map(|c| c.offset).collect::<Vec<_>>(), [2]);
@@ -739,7 +765,7 @@ fn a_hanging_transaction_is_aborted_on_its_partition() {
         let aborted =
             json(target.taccola(&format!("txn abort --topic {topic} --partition 0 --start-offset 0 -o json")));
         assert_eq!(aborted["producer_id"], producer.identity().0);
-        assert_eq!(read(&client, &topic, IsolationLevel::ReadCommitted).await, ["behind"]);
+        assert_eq!(committed(&client, &topic, 1).await, ["behind"]);
     });
 }
 

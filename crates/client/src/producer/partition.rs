@@ -4,13 +4,16 @@
 //! failure that may pass, nothing is sent until all batches in flight have come back, and then one at a time until the
 //! failed ones are through (so that a later batch never overtakes). With idempotence the broker refuses such overtaking with
 //! OUT_OF_ORDER_SEQUENCE_NUMBER, which is why that error may pass while an earlier batch is being retried. A broker that
-//! knows nothing of a producer yet takes any first sequence, so that until one batch is acknowledged only one is sent.
+//! knows nothing of a producer yet takes any first sequence, so that until one batch is acknowledged only one is sent. A batch
+//! that is too large for its topic becomes two with the same sequences, and smaller ones are filled from then on.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
-use taccola_wire::batch::{BatchBuilder, BatchError, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
+use taccola_wire::batch::{
+    BatchBuilder, BatchError, Compression, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, RecordWalker,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::RecordMetadata;
@@ -54,6 +57,34 @@ pub(super) struct SealedBatch {
 }
 
 impl SealedBatch {
+    /// Both halves, with the sequences that their records have. `None` if it cannot be halved: a record alone.
+    fn halves(&self, compression: Compression) -> Result<Option<[Half; 2]>, BatchError> {
+        // What the producer itself packed may be unpacked.
+        let mut records = RecordWalker::new(&self.bytes, usize::MAX)?;
+        let header = *records.header();
+        let first = header.records_count / 2;
+        if first == 0 {
+            return Ok(None);
+        }
+        let mut half = |count: i32, base_sequence: i32| {
+            let builder = BatchBuilder::new(compression);
+            let mut builder = builder
+                .producer(header.producer_id, header.producer_epoch, base_sequence)
+                .transactional(header.is_transactional());
+            for _ in 0..count {
+                let Some(record) = records.next_record().transpose()? else { break };
+                builder.append_view(record.timestamp(&header), &record);
+            }
+            let uncompressed_bytes = builder.uncompressed_bytes();
+            Ok(Half { bytes: builder.build()?, base_sequence, uncompressed_bytes })
+        };
+        let second_sequence = match self.base_sequence {
+            NO_SEQUENCE => NO_SEQUENCE,
+            base => next_sequence(base, first),
+        };
+        Ok(Some([half(first, self.base_sequence)?, half(header.records_count - first, second_sequence)?]))
+    }
+
     pub(super) fn deliver(self, mut result: impl FnMut(i32, i64) -> Result<RecordMetadata>) {
         for (index, waiting) in (0i32..).zip(self.waiting) {
             // Whoever sent the record may not care for the outcome.
@@ -62,8 +93,17 @@ impl SealedBatch {
     }
 }
 
+/// A part of a batch that was too large.
+struct Half {
+    bytes: Bytes,
+    base_sequence: i32,
+    uncompressed_bytes: usize,
+}
+
 #[derive(Default)]
 pub(super) struct PartitionQueue {
+    /// Set once a batch was too large for the topic: what a batch is filled to at most, before compression.
+    pub(super) batch_bytes_max: Option<usize>,
     pub(super) open: VecDeque<OpenBatch>,
     /// Failed in a way that may pass; sorted by sequence.
     pub(super) retry: VecDeque<SealedBatch>,
@@ -139,6 +179,23 @@ impl PartitionQueue {
         if self.retry.is_empty() && self.in_flight == 0 {
             self.recovering = false;
         }
+    }
+
+    /// A batch came back as too large. Its halves are to be sent; the batch itself comes back if it has none.
+    pub(super) fn too_large(&mut self, batch: SealedBatch, compression: Compression) -> Result<(), SealedBatch> {
+        let Ok(Some(halves)) = batch.halves(compression) else { return Err(batch) };
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.recovering = true;
+        let limit = halves.iter().map(|half| half.uncompressed_bytes).max();
+        self.batch_bytes_max = limit.into_iter().chain(self.batch_bytes_max).min();
+        let at = self.retry.iter().position(|other| precedes(&batch, other)).unwrap_or(self.retry.len());
+        let SealedBatch { mut waiting, created, .. } = batch;
+        let rest = waiting.split_off(waiting.len() / 2);
+        for (half, waiting) in halves.into_iter().zip([waiting, rest]).rev() {
+            let Half { bytes, base_sequence, .. } = half;
+            self.retry.insert(at, SealedBatch { bytes, base_sequence, waiting, created, retried: true });
+        }
+        Ok(())
     }
 
     /// A batch came back and is to be sent again.
@@ -236,5 +293,38 @@ mod tests {
             queue.settled();
         }
         assert!(queue.is_idle() && !queue.recovering);
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_becomes_two_in_its_place() {
+        let mut queue = PartitionQueue { known: true, next_sequence: i32::MAX - 1, ..Default::default() };
+        let mut five = open(0);
+        for n in 0..5 {
+            five.builder.append(10 + n, Some(b"k"), Some(&[n as u8]), &[]);
+        }
+        queue.open.extend([five, open(1)]);
+        let large = queue.take(IDENTITY, false).unwrap().ok().unwrap();
+        let behind = queue.take(IDENTITY, false).unwrap().ok().unwrap();
+        queue.failed(behind, Instant::now());
+        assert!(queue.too_large(large, Compression::Gzip).is_ok());
+        assert_eq!(queue.in_flight, 0);
+        let mut seen = Vec::new();
+        for expected in [i32::MAX - 1, 0, 3] {
+            let batch = queue.take(IDENTITY, false).unwrap().ok().unwrap();
+            let mut records = RecordWalker::new(&batch.bytes, usize::MAX).unwrap();
+            let header = *records.header();
+            assert_eq!((header.base_sequence, header.producer_id, header.producer_epoch), (expected, 7, 1));
+            while let Some(record) = records.next_record() {
+                let record = record.unwrap();
+                seen.push((record.timestamp(&header), record.value.unwrap().to_vec()));
+            }
+            queue.settled();
+        }
+        let five = (0..5u8).map(|n| (10 + i64::from(n), vec![n]));
+        assert_eq!(seen, five.chain([(1, b"x".to_vec())]).collect::<Vec<_>>());
+        assert!(queue.batch_bytes_max.is_some() && queue.is_idle());
+        queue.open.push_back(open(1));
+        let alone = queue.take(IDENTITY, false).unwrap().ok().unwrap();
+        assert!(queue.too_large(alone, Compression::None).is_err(), "one record alone is not halved");
     }
 }

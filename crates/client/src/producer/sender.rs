@@ -213,7 +213,8 @@ impl Sender {
         let queue = self.queues.entry(TopicPartition::new(Arc::clone(&record.topic), partition)).or_default();
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
         let bytes = BatchBuilder::record_bytes_max(key, value, &record.headers);
-        let fits = |b: &OpenBatch| !b.closed && b.builder.uncompressed_bytes() + bytes <= self.config.batch_bytes;
+        let batch_bytes = queue.batch_bytes_max.unwrap_or(usize::MAX).min(self.config.batch_bytes);
+        let fits = |b: &OpenBatch| !b.closed && b.builder.uncompressed_bytes() + bytes <= batch_bytes;
         if !queue.open.back().is_some_and(fits) {
             if let Some(full) = queue.open.back_mut() {
                 full.closed = true;
@@ -227,7 +228,7 @@ impl Sender {
         }
         if let Some(batch) = queue.open.back_mut() {
             batch.builder.append(timestamp, key, value, &record.headers);
-            batch.closed |= batch.builder.uncompressed_bytes() >= self.config.batch_bytes;
+            batch.closed |= batch.builder.uncompressed_bytes() >= batch_bytes;
             batch.waiting.push(Waiting { timestamp, delivery, _memory: memory });
         }
     }
@@ -465,11 +466,17 @@ impl Sender {
         });
     }
 
-    fn on_failure(&mut self, sent: SentBatch, error: &Error) {
+    fn on_failure(&mut self, mut sent: SentBatch, error: &Error) {
         if error.stale_metadata() {
             self.client.forget_topic(&sent.partition.topic);
         }
         let Some(queue) = self.queues.get_mut(&sent.partition) else { return };
+        if error.code() == Some(ErrorCode::MessageTooLarge) {
+            match queue.too_large(sent.batch, self.config.compression) {
+                Ok(()) => return,
+                Err(batch) => sent.batch = batch,
+            }
+        }
         let code = error.code();
         let overtook = code == Some(ErrorCode::OutOfOrderSequenceNumber) && queue.may_have_overtaken(&sent.batch);
         let now = Instant::now();
