@@ -32,8 +32,9 @@ pub enum ApiError {
     Closed { address: String },
     #[error("{address} does not speak the Kafka protocol: {reason}")]
     Protocol { address: String, reason: String },
-    #[error("{address} serves {api} {broker}, this client speaks {client}")]
-    Unsupported { address: String, api: &'static str, broker: String, client: String },
+    /// `served` is a verb phrase: what the broker does instead.
+    #[error("{address} {served}")]
+    Unsupported { address: String, api: &'static str, served: String },
     #[error("the reply cannot be read: {0}")]
     Decode(#[from] DecodeError),
     #[error("the request cannot be written: {0}")]
@@ -89,12 +90,17 @@ pub trait ApiExt: Api {
         let own_max = R::MAX_VERSION.min(cap);
         match served {
             Some(range) if range.min <= own_max && range.max >= R::MIN_VERSION => Ok(range.max.min(own_max)),
-            _ => Err(ApiError::Unsupported {
-                address: self.address().to_owned(),
-                api: R::KEY.info().name,
-                broker: served.map_or("not at all".to_owned(), |r| format!("versions {} to {}", r.min, r.max)),
-                client: format!("{} to {own_max}", R::MIN_VERSION),
-            }),
+            _ => {
+                let (address, api, own_min) = (self.address().to_owned(), R::KEY.info().name, R::MIN_VERSION);
+                let served = match served {
+                    Some(range) => format!(
+                        "serves {api} versions {} to {}, this client speaks {own_min} to {own_max}",
+                        range.min, range.max
+                    ),
+                    None => format!("does not serve {api}"),
+                };
+                Err(ApiError::Unsupported { address, api, served })
+            }
         }
     }
 

@@ -264,14 +264,14 @@ impl PartitionLog {
     /// came in between, or segments are gone that should be there.
     fn tell_missing_beginning(&self, hints: &OpenHints) {
         let first = self.segments.first().map_or(0, |segment| segment.base_offset);
-        if first <= hints.log_start_offset {
+        if first <= hints.log_start_offset || self.config.remote_storage_enable {
             return;
         }
         let epochs = read_epochs(&self.dir.join(LEADER_EPOCH_CHECKPOINT)).ok().flatten();
         let began = epochs.and_then(|(entries, _)| entries.first().map(|(_, start)| *start));
         if let Some(began) = began.filter(|began| *began < first) {
             let log = &self.topic_partition;
-            tracing::warn!(%log, from = began, to = first, "the log's first segments are not here: a tiered log's, unfinished retention, or loss");
+            tracing::warn!(%log, from = began, to = first, "the log's first segments are not here: unfinished retention, a log that was tiered, or loss");
         }
     }
 
