@@ -227,8 +227,13 @@ fn cycle_of(said: &str) -> Option<u64> {
     after.split(' ').next()?.parse().ok()
 }
 
-/// The first line of the first panic, cut short.
+/// The anomalies that were found, if the campaign came to its end; else the first line of the first panic, cut short.
 fn complaint_of(said: &str) -> String {
+    let names = said.lines().filter_map(|line| line.strip_prefix("    anomaly_")?.get(..2));
+    let anomalies: std::collections::BTreeSet<&str> = names.collect();
+    if !anomalies.is_empty() && cycle_of(said).is_none() {
+        return format!("anomalies {}", anomalies.into_iter().collect::<Vec<_>>().join(", "));
+    }
     let mut lines = said.lines().skip_while(|line| !line.contains(" panicked at "));
     let complaint = lines.nth(1).unwrap_or("failed").trim();
     complaint.chars().take(160).collect()
@@ -246,6 +251,8 @@ mod tests {
         assert_eq!(executable(Path::new("/r"), "  Executable unittests src/lib.rs (x)"), None);
         let said = "cycle 0 of 9\n\nthread 'x' (7) panicked at it/src/a.rs:1:2:\nt-0: a gap\ncampaign stopped in cycle 4 (seed 1)\n";
         assert_eq!((cycle_of(said), complaint_of(said)), (Some(4), "t-0: a gap".to_owned()));
+        let said = "panicked at x\n9 found\n\nfailures:\n    anomaly_12_nobody\n    anomaly_01_no\n";
+        assert_eq!(complaint_of(said), "anomalies 01, 12");
         assert_eq!((cycle_of("nothing"), complaint_of("nothing")), (None, "failed".to_owned()));
     }
 }

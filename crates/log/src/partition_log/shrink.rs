@@ -76,6 +76,9 @@ impl PartitionLog {
             segment.log_dirty = true;
             segment.truncate_indexes(&self.shared, &self.dir, position, end)?;
             segment.forget_max_timestamp();
+            segment.restore_max_timestamp(&self.shared, &self.dir, position, end)?;
+            segment.push_time_entry();
+            segment.write_indexes(&self.shared, &self.dir)?;
         }
         self.after_truncation(end)
     }

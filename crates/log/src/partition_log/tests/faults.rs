@@ -469,3 +469,24 @@ fn what_a_crash_left_of_indexes_and_snapshots_is_gone_after_recovery() {
     assert!(!snapshot.exists());
     assert_eq!(log.log_end_offset(), i64::from(count));
 }
+
+#[test]
+fn records_are_found_by_time_where_the_log_was_cut_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || LogConfig { segment_bytes: 100_000, index_interval_bytes: 400, ..small_config() };
+    let mut log = create(dir.path(), config());
+    for i in 0..40 {
+        log.append(&mut batch(1, 50, 1_000 + 10 * i), at(0)).unwrap();
+    }
+    for end in (1..40).rev() {
+        log.truncate_to(end, 0).unwrap();
+        let found = |log: &PartitionLog| {
+            let last = TimestampQuery::At(1_000 + 10 * (end - 1));
+            log.offset_for_timestamp(last).unwrap().map(|found| found.offset)
+        };
+        assert_eq!(found(&log), Some(end - 1));
+        let point = log.close(0).unwrap();
+        log = open(dir.path(), config(), clean(point)).0;
+        assert_eq!(found(&log), Some(end - 1), "after a clean stop");
+    }
+}
