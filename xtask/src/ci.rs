@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::{codegen, kafka_jars, shell, status, test, tidy};
+use crate::{codegen, kafka_jars, shell, status, suites, test, tidy};
 
 pub(crate) const USAGE: &str = "\
 ci
-    Formatting, lints, tidy, generated code, every test, documentation. Debug profile only.";
+    Formatting, lints, tidy, generated code, documentation, a minute of another client's tests, every test. Debug profile only.";
 
 /// Property tests run the same cases each time here, so that what lands does not hang on luck; `cargo xtask test` and
 /// campaigns take new ones.
@@ -30,6 +30,7 @@ const STEPS: &[(&str, Step)] = &[
         command.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", "--no-deps", "--quiet"]);
         shell::must(&mut command)
     }),
+    ("suites", of_others),
     ("test", |root| test::run_with(root, &[], &[("PROPTEST_RNG_SEED", PROPTEST_SEED)])),
 ];
 
@@ -48,6 +49,14 @@ pub(crate) fn run(root: &Path, _: &[String]) -> Result<(), String> {
     }
     println!("steps: {}", timings.join(", "));
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
+}
+
+/// A minute of another client's own tests.
+fn of_others(root: &Path) -> Result<(), String> {
+    if let Some(reason) = suites::least(root, test::binary(root)?)? {
+        println!("{} suites: {reason}", test::NOT_RUN);
+    }
+    Ok(())
 }
 
 /// The generated code against Kafka's specs where the jars are there. Without them a test of the wire crate still holds

@@ -15,7 +15,7 @@ test [CARGO-TEST-ARGUMENT...]
     binary under test) are found or made where they are not set.";
 
 /// Begins a line by which a test says that it did not run; `it/src/clients.rs` prints it.
-const NOT_RUN: &str = "NOT RUN:";
+pub(crate) const NOT_RUN: &str = "NOT RUN:";
 
 /// What a run of `cargo test` said.
 #[derive(Debug, Default, PartialEq)]
@@ -136,7 +136,7 @@ fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool, String> {
 }
 
 /// The binary under test, built once for all tests.
-fn binary(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn binary(root: &Path) -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("TACCOLA_BIN") {
         return Ok(path.into());
     }

@@ -2,6 +2,7 @@
 //! balancer, and the cases of old issues. Tests of the client alone are left out: they would pass without a broker.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Run;
@@ -22,18 +23,27 @@ const TESTS: &str = "^(Test848RegexBrokerResolves|TestAddRemovePartitions|TestCl
 const QUICK: &str =
     "^(TestGroupETL|TestTxnEtl|TestShareGroupETL|TestGroupSimple|TestConsumeRegex|TestIssue434|TestPing)$";
 
+/// What CI runs.
+pub(super) const LEAST: &str = "^(TestPing|TestGroupSimple|TestConsumeRegex|TestShareGroupAckOnClose|TestAddRemovePartitions|\
+    TestIssue434|TestIssue648|TestIssue769|TestIssue810|TestIssue831)$";
+
+/// The module, fetched once.
+pub(super) fn source(home: &Path) -> Result<PathBuf, String> {
+    go_module(&home.join(VERSION), &format!("github.com/twmb/franz-go@v{VERSION}"))
+}
+
 pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
-    let source = go_module(&run.home.join(VERSION), &format!("github.com/twmb/franz-go@v{VERSION}"))?;
+    let source = source(&run.home)?;
     let mut node = run.node(&run.out.join("node"), &[])?;
     let mut command = Command::new("go");
     let again = pattern(&run.again);
     let tests = again.as_deref().or(run.only).unwrap_or(if run.quick { QUICK } else { TESTS });
-    let within = format!("{}s", run.within().as_secs());
+    let within = format!("{}s", run.left().as_secs());
     command.args(["test", "-json", "-vet=off", "-count=1", "-timeout", &within, "-run", tests, "."]);
     command.current_dir(source.join("pkg/kgo")).env("KGO_SEEDS", node.address()).env("KGO_TEST_RF", "1");
     command.env("KGO_TEST_RECORDS", if run.quick { "10000" } else { "50000" }).env("KGO_TEST_UNSAFE", "1");
     let mut job = Job::start("go test", &mut command, &run.out.join("log.json"))?;
-    let ended = job.wait(run.within(), || node.died());
+    let ended = job.wait(run.left(), || node.died());
     read(&job.output(), results);
     let ended = ended?;
     if !ended.success() && results.count(Outcome::Failed) == 0 {

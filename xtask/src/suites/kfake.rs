@@ -50,7 +50,7 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     let again = go::pattern(&run.again);
     let tests = again.as_deref().or(run.only).unwrap_or(".");
     let parallel = if again.is_some() { "1" } else { "2" };
-    let within = format!("{}s", run.within().as_secs());
+    let within = format!("{}s", run.left().as_secs());
     command.args(["test", "-json", "-vet=off", "-count=1", "-parallel", parallel, "-timeout", &within]);
     command.args(["-run", tests, "-skip", LEFT_OUT, "./kafka_tests"]).current_dir(&source);
     let xtask = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -63,7 +63,7 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
         command.env("KAFKA_JARS", jars);
     }
     let mut job = Job::start("go test", &mut command, &run.out.join("log.json"))?;
-    let ended = job.wait(run.within(), || None);
+    let ended = job.wait(run.left(), || None);
     go::read(&job.output(), results);
     let ended = ended?;
     if !ended.success() && results.count(Outcome::Failed) == 0 {

@@ -18,6 +18,8 @@ mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::{kafka_jars, shell};
@@ -26,16 +28,17 @@ use outcome::{Outcome, Results};
 use table::{SUITES, Suite};
 
 pub(crate) const USAGE: &str = "\
-suites [NAME ...] [--quick] [--on kafka|taccola] [--only TEXT] [--report] [--list]
+suites [NAME ...] [--quick] [--on kafka|taccola] [--only TEXT] [--within N] [--report] [--list]
     Runs test suites that others wrote on Kafka and on Taccola, and writes docs/compatibility.md.
     --quick        the parts that together take less than ten minutes, on Taccola alone, held against Kafka's results in
                    docs/compatibility; the document stays as it is
     --on SIDE      one of the brokers; the other's results are those of its last run
     --only TEXT    tests with TEXT in their names, where the suite can choose; the document stays as it is
+    --within N     seconds after which a suite is cut short, where that is sooner than its own limit
     --report       runs nothing: the document anew from the last runs
     --list         the suites
-    TACCOLA_BIN (the binary under test, else a release build) and KAFKA_JARS are used where they are set. Sources, logs and
-    results lie in target/suites (SUITES_DIR).";
+    TACCOLA_BIN (the binary under test, of TACCOLA_COMMIT; else a release build of this tree) and KAFKA_JARS are used where they
+    are set. Sources, logs and results lie in target/suites (SUITES_DIR).";
 
 /// One suite's run on one side.
 pub(crate) struct Run<'a> {
@@ -50,6 +53,7 @@ pub(crate) struct Run<'a> {
     only: Option<&'a str>,
     /// Failed in a first run: these alone, one at a time. Empty in the first run.
     again: Vec<String>,
+    within: Duration,
     until: Instant,
 }
 
@@ -64,8 +68,43 @@ impl Run<'_> {
     }
 
     /// What is left of the suite's time.
-    fn within(&self) -> Duration {
+    fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Plays scenarios, so many at the same time, each in a folder of its own that stays where it failed.
+    fn play<T: Sync>(
+        &self,
+        jobs: usize,
+        scenarios: &[(&str, T)],
+        results: &mut Results,
+        play: impl Fn(&T, &Path) -> Result<(), String> + Sync,
+    ) {
+        let jobs = if self.again.is_empty() { jobs } else { 1 };
+        let next = AtomicUsize::new(0);
+        let played = Mutex::new(results);
+        let one_after_the_other = || {
+            while let Some((name, scenario)) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // Time may have run out meanwhile.
+                if self.left().is_zero() {
+                    return;
+                }
+                let dir = self.out.join(name.replace(['/', ' ', ','], "-"));
+                let made = fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()));
+                let verdict = made.and_then(|()| play(scenario, &dir));
+                if verdict.is_ok() {
+                    let _ = fs::remove_dir_all(&dir);
+                }
+                let outcome = if verdict.is_ok() { Outcome::Passed } else { Outcome::Failed };
+                self.say(name, outcome, verdict.err().as_deref());
+                played.lock().unwrap_or_else(PoisonError::into_inner).add(name, outcome);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(one_after_the_other);
+            }
+        });
     }
 
     fn node(&self, dir: &Path, more: &[&str]) -> Result<Node, String> {
@@ -83,6 +122,7 @@ struct Arguments {
     sides: Vec<Side>,
     quick: bool,
     only: Option<String>,
+    within: Duration,
     report: bool,
     list: bool,
 }
@@ -110,6 +150,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
         sides: Side::BOTH.to_vec(),
         quick: false,
         only: None,
+        within: Duration::MAX,
         report: false,
         list: false,
     };
@@ -120,6 +161,10 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
             "--report" => parsed.report = true,
             "--list" => parsed.list = true,
             "--only" => parsed.only = Some(arguments.next().ok_or(USAGE)?.clone()),
+            "--within" => {
+                let seconds = arguments.next().and_then(|text| text.parse().ok());
+                parsed.within = Duration::from_secs(seconds.ok_or(USAGE)?);
+            }
             "--on" => {
                 let side = arguments.next().and_then(|name| Side::BOTH.into_iter().find(|side| side.name() == name));
                 parsed.sides = vec![side.ok_or(USAGE)?];
@@ -152,12 +197,43 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
         }
         return Ok(());
     }
-    let base = std::env::var_os("SUITES_DIR").map_or_else(|| shell::target_dir(root).join("suites"), PathBuf::from);
+    let base = base(root);
     if !arguments.report {
         let programs = Programs::of(root, &arguments.sides);
         run_all(root, &base, &programs, &arguments)?;
     }
     report::conclude(root, &arguments.folder(&base), &arguments.suites, arguments.judged(), !arguments.partial())
+}
+
+/// What CI runs: the tests of one client that take less than a minute, on a build that is there already.
+/// `Err` is a failure; `Ok` may be a reason why nothing ran.
+pub(crate) fn least(root: &Path, taccola: PathBuf) -> Result<Option<String>, String> {
+    if !shell::answers("go", &["version"]) {
+        return Ok(Some("go is not installed".to_owned()));
+    }
+    let suite = SUITES.iter().find(|suite| suite.name == "kgo").ok_or("no suite kgo")?;
+    let base = base(root);
+    let home = base.join("sources").join(suite.name);
+    if let Err(reason) = fs::create_dir_all(&home).map_err(|error| error.to_string()).and_then(|()| go::source(&home)) {
+        return Ok(Some(format!("franz-go cannot be fetched: {reason}")));
+    }
+    let programs = Programs { taccola: Ok(taccola), jars: Err("Kafka does not take part".to_owned()) };
+    let arguments = Arguments {
+        suites: vec![suite],
+        sides: vec![Side::Taccola],
+        quick: true,
+        only: Some(go::LEAST.to_owned()),
+        within: Duration::from_secs(240),
+        report: false,
+        list: false,
+    };
+    run_all(root, &base, &programs, &arguments)?;
+    report::conclude(root, &arguments.folder(&base), &arguments.suites, arguments.judged(), false).map(|()| None)
+}
+
+/// Where sources, logs and results lie.
+fn base(root: &Path) -> PathBuf {
+    std::env::var_os("SUITES_DIR").map_or_else(|| shell::target_dir(root).join("suites"), PathBuf::from)
 }
 
 /// Every suite on every side; what goes wrong is in the results.
@@ -167,6 +243,7 @@ fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments)
     for suite in &arguments.suites {
         for side in &arguments.sides {
             let started = Instant::now();
+            let within = suite.within.min(arguments.within);
             let mut run = Run {
                 suite,
                 side: *side,
@@ -176,7 +253,8 @@ fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments)
                 quick: arguments.quick,
                 only: arguments.only.as_deref(),
                 again: Vec::new(),
-                until: started + suite.within,
+                within,
+                until: started + within,
             };
             let results = run_one(root, &mut run);
             println!(
@@ -213,7 +291,7 @@ fn run_one(root: &Path, run: &mut Run<'_>) -> Results {
     } else if results.tests.is_empty() {
         results.cut_short.push("no test ran".to_owned());
     } else if Instant::now() > run.until {
-        results.cut_short.push(format!("not through after {} s", run.suite.within.as_secs()));
+        results.cut_short.push(format!("not through after {} s", run.within.as_secs()));
     }
     results
 }
@@ -223,7 +301,7 @@ fn run_one(root: &Path, run: &mut Run<'_>) -> Results {
 fn once_more(run: &mut Run<'_>, results: &mut Results) -> Result<(), String> {
     let failed = results.tests.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
     run.again = failed.map(|(test, _)| test.clone()).collect();
-    if run.again.is_empty() || run.within().is_zero() {
+    if run.again.is_empty() || run.left().is_zero() {
         return Ok(());
     }
     println!("{} on {}: {} once more, alone", run.suite.name, run.side.name(), run.again.join(", "));
@@ -250,11 +328,12 @@ fn prepare(run: &Run<'_>) -> Result<(), String> {
     fs::create_dir_all(&run.home).map_err(failed)
 }
 
-/// What is under test: Kafka's version, or the commit of this tree, of which a binary that somebody gave need not be.
+/// What is under test: Kafka's version, or the commit of this tree. A binary that somebody gave is of the commit that they
+/// name.
 fn commit(root: &Path, side: Side) -> String {
     match std::env::var_os("TACCOLA_BIN") {
         _ if side == Side::Kafka => return kafka_jars::KAFKA_VERSION.to_owned(),
-        Some(_) => return "a given binary".to_owned(),
+        Some(_) => return std::env::var("TACCOLA_COMMIT").unwrap_or_else(|_| "a given binary".to_owned()),
         None => {}
     }
     let git = |arguments: &[&str]| {
@@ -281,7 +360,7 @@ mod tests {
         let one = parse(&words("streams --on kafka --only smoke")).unwrap();
         assert_eq!((one.suites.len(), one.sides, one.only.as_deref()), (1, vec![Side::Kafka], Some("smoke")));
         assert_eq!(parse(&words("--quick")).unwrap().sides, [Side::Taccola]);
-        for wrong in ["nobody", "--on both", "--only"] {
+        for wrong in ["nobody", "--on both", "--only", "--within soon"] {
             assert!(parse(&words(wrong)).is_err(), "{wrong}");
         }
     }

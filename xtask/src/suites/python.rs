@@ -60,7 +60,7 @@ pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     command.env("KAFKA_URI", format!("kafka://{}", node.address())).env("KAFKA_VERSION", "4.3.1");
     command.env("KAFKA_ROOT", &home);
     let mut job = Job::start("pytest", &mut command, &run.out.join("pytest.log"))?;
-    let ended = job.wait(run.within(), || node.died());
+    let ended = job.wait(run.left(), || node.died());
     read(&job.output(), results);
     let ended = ended?;
     // 1 is its word for tests that failed.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Run;
 use super::job::Job;
 use super::node::{Node, create_topics, java};
-use super::outcome::{Outcome, Results};
+use super::outcome::Results;
 use crate::kafka_jars::{self, KAFKA_VERSION, LOGGING, kafka};
 
 /// The last release with `EosTestDriver`.
@@ -128,22 +128,17 @@ const SCENARIOS: &[Scenario] = &[
     scenario("eos/complex/classic/broker-kill", COMPLEX, EOS, "classic", Fault::BrokerKill),
 ];
 
+/// How many scenarios run at the same time: JVMs that wait for one another most of the time.
+const JOBS: usize = 3;
+
 /// What `--quick` runs.
 const QUICK: [&str; 1] = ["smoke/exactly_once_v2/streams/broker-kill"];
 
 pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
     let chosen = SCENARIOS.iter().filter(|scenario| run.wants(scenario.name, QUICK.contains(&scenario.name)));
+    let chosen: Vec<(&str, &Scenario)> = chosen.map(|scenario| (scenario.name, scenario)).collect();
     let jars = Jars::bring(run)?;
-    for scenario in chosen {
-        let dir = run.out.join(scenario.name.replace('/', "-"));
-        let verdict = play(run, &jars, scenario, &dir);
-        if verdict.is_ok() {
-            let _ = fs::remove_dir_all(&dir);
-        }
-        let outcome = if verdict.is_ok() { Outcome::Passed } else { Outcome::Failed };
-        run.say(scenario.name, outcome, verdict.err().as_deref());
-        results.add(scenario.name, outcome);
-    }
+    run.play(JOBS, &chosen, results, |scenario, dir| play(run, &jars, scenario, dir));
     Ok(())
 }
 
@@ -176,7 +171,6 @@ struct Stage<'a> {
 }
 
 fn play(run: &Run<'_>, jars: &Jars, scenario: &Scenario, dir: &Path) -> Result<(), String> {
-    fs::create_dir_all(dir).map_err(|error| error.to_string())?;
     let node = run.node(&dir.join("node"), &[])?;
     let mut stage = Stage { jars, scenario, dir, node };
     match scenario.driver {

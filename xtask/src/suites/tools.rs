@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::Run;
 use super::job::Job;
-use super::node::{Node, create_topics};
-use super::outcome::{Outcome, Results};
+use super::node::{Node, Side, create_topics};
+use super::outcome::Results;
 
 pub(super) const SETTINGS: &[&str] = &[
     "group.min.session.timeout.ms=1000",
@@ -28,8 +28,14 @@ pub(super) const SETTINGS: &[&str] = &[
 
 const SOON: Duration = Duration::from_secs(180);
 const PARTITIONS: i32 = 4;
+/// How many scenarios run at the same time.
+const JOBS: usize = 2;
 
 type Play = fn(&Stage<'_>, &mut Node) -> Result<(), String>;
+
+/// ClientCompatibilityTest is told what the broker serves, and holds it to both: what it serves and what it does not. ACLs
+/// are where the two sides differ.
+pub(super) const WITH_ACLS: &str = "client-compatibility-test/ACLs on both sides";
 
 /// Name, whether it belongs to `--quick`, what happens.
 const SCENARIOS: &[(&str, bool, Play)] = &[
@@ -59,22 +65,17 @@ const SCENARIOS: &[(&str, bool, Play)] = &[
     ("transactional-message-copier/broker killed, group mode", false, |stage, node| {
         stage.copy(node, true, &["--use-group-metadata", "--group-mode"])
     }),
-    ("client-compatibility-test", true, |stage, node| stage.compatibility(node)),
+    ("client-compatibility-test", true, |stage, node| stage.compatibility(node, stage.run.side == Side::Kafka)),
+    (WITH_ACLS, false, |stage, node| stage.compatibility(node, true)),
 ];
 
 pub(super) fn run(run: &Run<'_>, results: &mut Results) -> Result<(), String> {
-    for (name, _, play) in SCENARIOS.iter().filter(|(name, quick, _)| run.wants(name, *quick)) {
-        let dir = run.out.join(name.replace(['/', ' ', ','], "-"));
-        fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+    let chosen = SCENARIOS.iter().filter(|(name, quick, _)| run.wants(name, *quick));
+    let chosen: Vec<(&str, Play)> = chosen.map(|(name, _, play)| (*name, *play)).collect();
+    run.play(JOBS, &chosen, results, |play, dir| {
         let mut node = run.node(&dir.join("node"), &[])?;
-        let verdict = play(&Stage { run, dir: dir.clone() }, &mut node).and_then(|()| node.stop());
-        if verdict.is_ok() {
-            let _ = fs::remove_dir_all(&dir);
-        }
-        let outcome = if verdict.is_ok() { Outcome::Passed } else { Outcome::Failed };
-        run.say(name, outcome, verdict.err().as_deref());
-        results.add(name, outcome);
-    }
+        play(&Stage { run, dir: dir.to_owned() }, &mut node).and_then(|()| node.stop())
+    });
     Ok(())
 }
 
@@ -208,14 +209,16 @@ impl Stage<'_> {
         }
     }
 
-    fn compatibility(&self, node: &mut Node) -> Result<(), String> {
+    fn compatibility(&self, node: &mut Node, acls: bool) -> Result<(), String> {
         let address = node.address();
         create_topics(&address, &[("compatibility", 1)])?;
-        let supported = ["offsets-for-times", "cluster-id", "create-topics", "describe-acls", "describe-configs"];
+        let supported = ["offsets-for-times", "cluster-id", "create-topics", "describe-configs", "idempotent-producer"];
         let mut arguments =
             vec!["--bootstrap-server".to_owned(), address, "--topic".to_owned(), "compatibility".to_owned()];
-        for feature in supported.into_iter().chain(["idempotent-producer"]) {
-            arguments.extend([format!("--{feature}-supported"), "True".to_owned()]);
+        let served = supported.map(|feature| (feature, true));
+        for (feature, is_served) in served.into_iter().chain([("describe-acls", acls)]) {
+            let answer = if is_served { "True" } else { "False" };
+            arguments.extend([format!("--{feature}-supported"), answer.to_owned()]);
         }
         arguments
             .extend(["--expect-record-too-large-exception", "False", "--num-cluster-nodes", "1"].map(str::to_owned));
