@@ -801,6 +801,10 @@ fn commands_for_share_groups() {
         assert_eq!(consume("-n 2"), "b\nc\n");
         let (code, _, why) = outcome(target.taccola(&format!("group delete-offsets {group} -t {topic}:0")));
         assert_eq!(code, 2, "{why}");
+        let asked = Instant::now();
+        let (code, _, why) = outcome(target.taccola(&format!("group delete-offsets {group} -t nowhere-{topic}")));
+        assert!(code != 0 && why.contains("the group has no offsets of such a topic"), "{code} {why}");
+        assert!(asked.elapsed() < Duration::from_secs(30), "an answer that will not change is not asked for again");
         let gone = json(target.taccola(&format!("group delete-offsets {group} -t {topic} -o json")));
         assert_eq!((gone[0]["offsets"].as_str(), gone[0]["status"].as_str()), (Some(topic.as_str()), Some("deleted")));
         printed(target.taccola(&format!("group delete {group}")));

@@ -410,6 +410,23 @@ fn a_renewal_keeps_the_lock() {
 }
 
 #[test]
+fn a_renewal_that_the_group_does_not_allow_takes_the_other_decisions_along() {
+    let server = Server::start();
+    let world = server.world(&[("share.renew.acknowledge.enable", "false")]);
+    let mut member = world.member(&server);
+    world.produce(&server, &["0", "1", "2"]);
+    assert_eq!(member.fetch(), [(0, 2, 1)]);
+    assert_eq!(member.acknowledge(0, 0, &[ACCEPT]), ErrorCode::None);
+    let refused = ErrorCode::InvalidRecordState;
+    for batches in [&[(1, 1, &[RENEW][..])][..], &[(1, 2, &[ACCEPT, RENEW])], &[(1, 1, &[ACCEPT]), (2, 2, &[RENEW])]] {
+        assert_eq!(member.acknowledge_with(batches, true), refused, "{batches:?}");
+    }
+    assert_eq!(member.acknowledge_with(&[(0, 0, &[RENEW])], true), ErrorCode::None, "it is behind everybody");
+    assert_eq!(member.acknowledge_with(&[(9, 9, &[RENEW])], true), ErrorCode::InvalidRequest, "it is not there");
+    assert_eq!(member.acknowledge(1, 2, &[ACCEPT]), ErrorCode::None, "still the member's");
+}
+
+#[test]
 fn what_a_session_had_is_free_when_it_ends() {
     let server = Server::start();
     let world = server.world(&[]);

@@ -377,3 +377,15 @@ fn what_only_a_walk_shows_is_refused_where_the_walk_is_asked_for() {
     assert_eq!(code(produce(&mut conn, "walked", 0, damaged()).error_code), ErrorCode::InvalidRecord);
     assert_eq!(produced(&mut conn, "walked", 0, batch(&["good"])), 0, "nothing of it was appended");
 }
+
+/// Of fewer replicas than `min.insync.replicas`, all suffice: Kafka asks a partition for no more than it has.
+#[test]
+fn one_replica_of_one_is_in_sync_enough() {
+    let broker = Broker::start(&["min.insync.replicas=2"]);
+    let mut conn = connect(&broker);
+    new_topic(&mut conn, "own", 1, &[("min.insync.replicas", "3")]);
+    new_topic(&mut conn, "brokers", 1, &[]);
+    for topic in ["own", "brokers"] {
+        assert_eq!(produced(&mut conn, topic, 0, batch(&["x"])), 0);
+    }
+}

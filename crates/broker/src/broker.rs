@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::fetch::session::{FetchContext, FetchRequestView, FetchSessionCache};
 use crate::metrics::Metrics;
-use crate::partition::{AppendRejected, Durability, Partition};
+use crate::partition::{Durability, Partition};
 use crate::partitions::PartitionTable;
 use crate::runtime::cleaner::CleanerState;
 use crate::runtime::coordinator::{CoordinatorLifecycle, GroupCoordinator};
@@ -145,14 +145,6 @@ impl Broker {
             AcksDurability::Disk => Durability::Disk,
             AcksDurability::Memory => Durability::PageCache,
         }
-    }
-
-    /// Refuses `acks=all` where the ISR is smaller than `min.insync.replicas`.
-    pub fn check_min_isr(&self, partition: &Partition) -> Result<(), AppendRejected> {
-        // A single node's ISR is the node. With eligible leader replicas on, Kafka never asks for more than the replicas.
-        let min = partition.topic_config().values.min_insync_replicas;
-        let isr = partition.leadership().isr_len;
-        if isr < min { Err(AppendRejected::NotEnoughReplicas { isr, min }) } else { Ok(()) }
     }
 
     /// The error for a partition that this broker does not hold: another one's, or nobody's.

@@ -148,6 +148,14 @@ fn done(reply: ShareStateReply) -> Result<(), ShareStateError> {
     }
 }
 
+/// The code and the message of a partition's row that says nothing else.
+pub(crate) fn told(done: Result<(), ShareStateError>) -> (i16, Option<String>) {
+    match done {
+        Ok(()) => (ErrorCode::None.code(), None),
+        Err(error) => (error.code.code(), Some(error.message.into_owned())),
+    }
+}
+
 /// Answers a request about share state partition by partition, in the request's order. All at a time: the records of
 /// different share partitions wait for one flush. A request that names no group, or a topic without partitions, is answered
 /// with nothing, as Kafka does.

@@ -15,6 +15,7 @@ pub mod share;
 pub use admin::Admin;
 pub use cluster::Client;
 pub use config::ClientConfig;
+pub use consumer::assignor::Assignor;
 pub use consumer::group::{GroupConfig, GroupConsumer, GroupMetadata, GroupProtocol};
 pub use consumer::{Consumer, ConsumerConfig, ConsumerRecord, IsolationLevel, StartOffset};
 pub use error::{Error, Result};

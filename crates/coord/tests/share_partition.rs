@@ -12,8 +12,12 @@ use taccola_coord::share_partition::{
 use AcknowledgeType::{Accept, Gap, Reject, Release, Renew};
 
 const LOCK_MS: i64 = 1_000;
-const LIMITS: ShareLimits =
-    ShareLimits { max_in_flight_records: 100, max_delivery_count: 5, record_lock_duration_ms: LOCK_MS as i32 };
+const LIMITS: ShareLimits = ShareLimits {
+    max_in_flight_records: 100,
+    max_delivery_count: 5,
+    record_lock_duration_ms: LOCK_MS as i32,
+    renewals: true,
+};
 
 /// A share-partition, with a log of batches of ten records.
 struct Bench {

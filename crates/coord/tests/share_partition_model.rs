@@ -531,7 +531,8 @@ proptest! {
         max_in_flight_records in 5i32..40,
         max_delivery_count in 2i16..7,
     ) {
-        let limits = ShareLimits { max_in_flight_records, max_delivery_count, record_lock_duration_ms: LOCK_MS as i32 };
+        let record_lock_duration_ms = LOCK_MS as i32;
+        let limits = ShareLimits { max_in_flight_records, max_delivery_count, record_lock_duration_ms, renewals: true };
         let mut world = World::new(limits);
         for op in ops {
             world.run(op);

@@ -329,6 +329,11 @@ pub(crate) struct ConsumeArgs {
     #[arg(long, value_enum, value_name = "PROTOCOL", requires = "group", default_value_t)]
     pub(crate) group_protocol: GroupProtocol,
 
+    /// How partitions are assigned: range, roundrobin, cooperative-sticky, several in order of preference; with
+    /// --group-protocol consumer the broker's, uniform or range
+    #[arg(long, value_name = "ASSIGNOR", requires = "group", value_delimiter = ',')]
+    pub(crate) assignor: Vec<String>,
+
     /// Static member id: its partitions wait for it to come back
     #[arg(long, value_name = "ID", requires = "group")]
     pub(crate) instance_id: Option<String>,
@@ -338,7 +343,7 @@ pub(crate) struct ConsumeArgs {
     pub(crate) regex: bool,
 
     /// The group is a share group: its members take records of the same partitions
-    #[arg(long, requires = "group", conflicts_with_all = ["offset", "group_protocol", "instance_id", "isolation", "read_committed"])]
+    #[arg(long, requires = "group", conflicts_with_all = ["offset", "group_protocol", "assignor", "instance_id", "isolation", "read_committed"])]
     pub(crate) share: bool,
 
     /// What happens to records that were printed

@@ -210,7 +210,7 @@ fn append_partition(
     }
     let mut batch = validated(broker, &partition, context.api_version, records)?;
     if acks == ACKS_ALL {
-        broker.check_min_isr(&partition).map_err(|error| Rejected::code(error_map::append(&error)))?;
+        partition.check_min_isr().map_err(|error| Rejected::code(error_map::append(&error)))?;
     }
     let durability = if acks == ACKS_ALL { broker.acks_all_durability() } else { Durability::PageCache };
     let now_ms = broker.now_ms();

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use taccola_coord::share_state::{SharePartitionKey, StateBatch, WriteState};
-use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::write_share_group_state_request::{
     PartitionData, StateBatch as StateBatchData, WriteShareGroupStateRequest,
 };
@@ -16,7 +15,7 @@ use taccola_wire::messages::write_share_group_state_response::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::share_state::by_partition;
+use crate::share_state::{by_partition, told};
 
 pub async fn handle(
     broker: &Arc<Broker>,
@@ -44,9 +43,6 @@ async fn row(broker: &Broker, key: SharePartitionKey, partition: PartitionData) 
         delivery_complete_count: partition.delivery_complete_count,
         batches: partition.state_batches.into_iter().map(batch).collect(),
     };
-    let (error_code, error_message) = match broker.write_share_state(&key, &write).await {
-        Ok(()) => (ErrorCode::None, None),
-        Err(error) => (error.code, Some(error.message.into_owned())),
-    };
-    PartitionResult { partition: partition.partition, error_code: error_code.code(), error_message }
+    let (error_code, error_message) = told(broker.write_share_state(&key, &write).await);
+    PartitionResult { partition: partition.partition, error_code, error_message }
 }

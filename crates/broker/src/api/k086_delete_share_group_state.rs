@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use taccola_coord::share_state::SharePartitionKey;
-use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::delete_share_group_state_request::{DeleteShareGroupStateRequest, PartitionData};
 use taccola_wire::messages::delete_share_group_state_response::{
     DeleteShareGroupStateResponse, DeleteStateResult, PartitionResult,
@@ -13,7 +12,7 @@ use taccola_wire::messages::delete_share_group_state_response::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::share_state::by_partition;
+use crate::share_state::{by_partition, told};
 
 pub async fn handle(
     broker: &Arc<Broker>,
@@ -29,9 +28,6 @@ pub async fn handle(
 
 async fn row(broker: &Broker, key: SharePartitionKey, partition: PartitionData) -> PartitionResult {
     let done = broker.delete_share_state(&key).await;
-    let (error_code, error_message) = match done {
-        Ok(()) => (ErrorCode::None, None),
-        Err(error) => (error.code, Some(error.message.into_owned())),
-    };
-    PartitionResult { partition: partition.partition, error_code: error_code.code(), error_message }
+    let (error_code, error_message) = told(done);
+    PartitionResult { partition: partition.partition, error_code, error_message }
 }

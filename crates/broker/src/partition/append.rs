@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use taccola_base::planted::{Bug, planted};
 use taccola_log::{AppendContext, AppendError, AppendOrigin};
 
-use super::{Partition, PartitionState, Undurable};
+use super::{Leadership, Partition, PartitionState, Undurable};
 
 use crate::runtime::journal::{JournalRuntime, Ticket};
 
@@ -47,6 +47,15 @@ pub enum AppendRejected {
 }
 
 impl Partition {
+    /// Refuses what waits for the whole ISR where that is smaller than `min.insync.replicas`. Of fewer replicas than that,
+    /// all suffice (`Partition.effectiveMinIsr`).
+    pub fn check_min_isr(&self) -> Result<(), AppendRejected> {
+        let state = self.state.lock();
+        let Leadership { replicas_len, isr_len: isr, .. } = state.leadership;
+        let min = state.config.values.min_insync_replicas.min(replicas_len);
+        if isr < min { Err(AppendRejected::NotEnoughReplicas { isr, min }) } else { Ok(()) }
+    }
+
     /// Appends one validated batch, which carries its offsets afterwards. With `Durability::Disk` the batch is on its
     /// way to the journal when this returns, and the outcome holds the ticket to wait for.
     pub fn append(

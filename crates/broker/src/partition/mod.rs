@@ -34,7 +34,8 @@ const OTHER_FLUSH_POLL: Duration = Duration::from_millis(1);
 pub struct Leadership {
     pub leader_id: i32,
     pub leader_epoch: i32,
-    /// Members of the ISR.
+    /// Replicas, and those of them in the ISR.
+    pub replicas_len: i32,
     pub isr_len: i32,
 }
 

@@ -443,7 +443,7 @@ mod tests {
         let partitions = (0..PARTITIONS as i32).map(|index| {
             let (at, id) = (TopicPartition::new("t", index), Uuid::from_u128((1 << 80) + index as u128));
             let log = PartitionLog::create(dir, at, Some(id), config.log.clone(), LogShared::new(16)).unwrap();
-            let leadership = Leadership { leader_id: 0, leader_epoch: 0, isr_len: 1 };
+            let leadership = Leadership { leader_id: 0, leader_epoch: 0, replicas_len: 1, isr_len: 1 };
             Partition::new(log, id, 0, leadership, config.clone())
         });
         (journal, partitions.collect())

@@ -17,10 +17,12 @@ use crate::runtime::coordinator::image::{self as coordinator_image, topic_change
 
 /// What the image says of a partition's leadership.
 pub fn leadership(registration: &PartitionRegistration) -> Leadership {
+    let count = |nodes: &[i32]| i32::try_from(nodes.len()).unwrap_or(i32::MAX);
     Leadership {
         leader_id: registration.leader,
         leader_epoch: registration.leader_epoch,
-        isr_len: i32::try_from(registration.isr.len()).unwrap_or(i32::MAX),
+        replicas_len: count(&registration.replicas),
+        isr_len: count(&registration.isr),
     }
 }
 

@@ -75,10 +75,6 @@ fn begin(
     batches: &[AcknowledgementBatch],
 ) -> Result<Option<Fate>, ErrorCode> {
     let partition = find(broker, id)?;
-    let renews = batches.iter().any(|batch| batch.types.contains(&AcknowledgeType::Renew));
-    if renews && !settings.renew_enabled {
-        return Err(ErrorCode::InvalidRecordState);
-    }
     let leader = broker.share_fetch.known(&member.group, &partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     leader.acknowledge(&member.member, settings, batches)
 }

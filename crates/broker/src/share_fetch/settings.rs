@@ -14,8 +14,6 @@ pub struct ShareGroupSettings {
     pub limits: ShareLimits,
     pub isolation: FetchIsolation,
     pub offset_reset: OffsetReset,
-    /// `share.renew.acknowledge.enable`.
-    pub renew_enabled: bool,
 }
 
 /// `share.auto.offset.reset`.
@@ -78,6 +76,7 @@ impl ShareGroupSettings {
                 broker.min_record_lock_duration_ms,
                 broker.max_record_lock_duration_ms,
             ),
+            renewals: own.get("share.renew.acknowledge.enable").is_none_or(|value| value.trim() != "false"),
         };
         let committed = own.get("share.isolation.level").is_some_and(|level| level == "read_committed");
         let reset = own.get("share.auto.offset.reset").and_then(|value| OffsetReset::parse(value));
@@ -85,7 +84,6 @@ impl ShareGroupSettings {
             limits,
             isolation: if committed { FetchIsolation::TxnCommitted } else { FetchIsolation::HighWatermark },
             offset_reset: reset.unwrap_or(OffsetReset::Latest),
-            renew_enabled: own.get("share.renew.acknowledge.enable").is_none_or(|value| value.trim() != "false"),
         }
     }
 }
@@ -115,6 +113,6 @@ mod tests {
         assert_eq!((own.limits.max_delivery_count, own.limits.record_lock_duration_ms), (10, 15_000));
         assert_eq!(own.isolation, FetchIsolation::TxnCommitted);
         assert_eq!(own.offset_reset.query(3_600_001), TimestampQuery::At(1));
-        assert!(!own.renew_enabled);
+        assert!(!own.limits.renewals && none.limits.renewals);
     }
 }

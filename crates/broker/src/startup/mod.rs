@@ -129,7 +129,7 @@ pub(crate) async fn open(
         metadata_log,
         Uuid::METADATA_TOPIC_ID,
         metadata_dir_index,
-        Leadership { leader_id: config.node_id, leader_epoch: 0, isr_len: 1 },
+        Leadership { leader_id: config.node_id, leader_epoch: 0, replicas_len: 1, isr_len: 1 },
         base.clone(),
     );
     let durability = match config.taccola.acks_durability {

@@ -58,7 +58,10 @@ pub(super) async fn carry_out(broker: Weak<Broker>, partition: i32, markers: Mar
                     again.push((topic, index));
                 }
                 Err((error, Fate::Refused)) => {
-                    // A newer coordinator, or the producer's next epoch, was here: it answers for the transaction.
+                    // A newer coordinator, or the producer's next epoch, was here: it answers for the transaction. Of the
+                    // latter Kafka sends none of the other markers any more, and the id stays at
+                    // CONCURRENT_TRANSACTIONS until its coordinator is loaded anew; here the other partitions are
+                    // told, and the id is free: what the newer epoch did cannot be taken back by waiting.
                     let id = &*markers.transactional_id;
                     tracing::warn!(%topic, index, error = error.name(), id, "a transaction's marker is refused");
                     if error == ErrorCode::TransactionCoordinatorFenced {
@@ -150,6 +153,7 @@ impl Broker {
             false => ControlRecord::Abort { coordinator_epoch },
         };
         let now_ms = clock::now_ms();
+        partition.check_min_isr().map_err(|error| error_map::append(&error))?;
         let batch = end_txn_marker(now_ms, producer_id, producer_epoch, &control);
         let batch = batch.map_err(|_| ErrorCode::UnknownServerError)?;
         let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));

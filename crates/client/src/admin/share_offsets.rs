@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use taccola_base::TopicPartition;
 use taccola_net::api::ApiExt;
+use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::alter_share_group_offsets_request::{
     AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
 };
 use taccola_wire::messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic;
+use taccola_wire::messages::delete_share_group_offsets_response::DeleteShareGroupOffsetsResponseTopic;
 use taccola_wire::messages::describe_share_group_offsets_request::{
     DescribeShareGroupOffsetsRequestGroup, DescribeShareGroupOffsetsRequestTopic,
 };
@@ -109,8 +111,11 @@ impl Admin {
         self.check_group(response.error_code, group, response.error_message)?;
         for topic in response.responses {
             for p in topic.partitions {
-                let subject = format!("group {group}, {}-{}", topic.topic_name, p.partition_index);
-                Error::check(p.error_code, subject, p.error_message)?;
+                let partition = format!("{}-{}", topic.topic_name, p.partition_index);
+                if ErrorCode::from_code(p.error_code) == ErrorCode::UnknownTopicOrPartition {
+                    return Err(Error::Invalid(format!("partition {partition} does not exist")));
+                }
+                Error::check(p.error_code, format!("group {group}, {partition}"), p.error_message)?;
             }
         }
         Ok(())
@@ -129,11 +134,15 @@ impl Admin {
             DeleteShareGroupOffsetsRequest { group_id: group.to_owned(), topics: topics.iter().map(topic).collect() };
         let response = self.client.request(&api, &request, version).await?;
         self.check_group(response.error_code, group, response.error_message)?;
-        let outcome =
-            |t: taccola_wire::messages::delete_share_group_offsets_response::DeleteShareGroupOffsetsResponseTopic| {
-                let subject = format!("group {group}, topic {}", t.topic_name);
-                (t.topic_name, Error::check(t.error_code, subject, t.error_message))
+        // A topic's error is final: one that is unknown here will not be known a little later.
+        let outcome = |topic: DeleteShareGroupOffsetsResponseTopic| {
+            let message = match ErrorCode::from_code(topic.error_code) {
+                ErrorCode::UnknownTopicOrPartition => Some("the group has no offsets of such a topic".to_owned()),
+                _ => topic.error_message,
             };
-        super::settled(response.responses.into_iter().map(outcome).collect())
+            let subject = format!("group {group}, topic {}", topic.topic_name);
+            (topic.topic_name, Error::check(topic.error_code, subject, message))
+        };
+        Ok(response.responses.into_iter().map(outcome).collect())
     }
 }

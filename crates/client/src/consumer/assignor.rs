@@ -1,6 +1,6 @@
 //! The classic protocol's embedded formats (`ConsumerProtocolSubscription`, `ConsumerProtocolAssignment`) and the range and
-//! round-robin assignors. Answers to `ConsumerProtocol`, `RangeAssignor`, `RoundRobinAssignor`: for the same members, topics
-//! and subscriptions they give what the Java assignors give, because any member may be elected to compute it.
+//! round-robin assignors; the cooperative one stands in `sticky.rs`. Answers to `ConsumerProtocol`, `RangeAssignor`,
+//! `RoundRobinAssignor`: for the same members, topics and subscriptions they give what the Java assignors give.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,27 +8,34 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use taccola_base::TopicPartition;
 use taccola_wire::codec::{DecodeError, EncodeError, Message, Reader, Writer};
-use taccola_wire::messages::ConsumerProtocolSubscription;
 use taccola_wire::messages::consumer_protocol_assignment::{self as assignment, ConsumerProtocolAssignment};
+use taccola_wire::messages::consumer_protocol_subscription::{self as subscription, ConsumerProtocolSubscription};
+
+use super::sticky;
 
 /// Versions that this client writes. Newer ones only add fields at the end.
-const SUBSCRIPTION_VERSION: i16 = 1;
+const SUBSCRIPTION_VERSION: i16 = 3;
 const ASSIGNMENT_VERSION: i16 = 1;
+/// No generation yet, or none that a member says.
+pub(super) const NO_GENERATION: i32 = -1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assignor {
     Range,
     RoundRobin,
+    /// Members keep what stays with them while the group rebalances (KIP-429), if it is the only one that they name.
+    CooperativeSticky,
 }
 
 impl Assignor {
     /// In order of preference.
-    pub const ALL: [Self; 2] = [Self::Range, Self::RoundRobin];
+    pub const ALL: [Self; 3] = [Self::Range, Self::RoundRobin, Self::CooperativeSticky];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Range => "range",
             Self::RoundRobin => "roundrobin",
+            Self::CooperativeSticky => "cooperative-sticky",
         }
     }
 
@@ -45,6 +52,7 @@ impl Assignor {
         match self {
             Self::Range => range(members, partitions),
             Self::RoundRobin => round_robin(members, partitions),
+            Self::CooperativeSticky => sticky::assign(members, partitions),
         }
     }
 }
@@ -55,6 +63,9 @@ pub struct Subscription {
     pub member_id: String,
     pub instance_id: Option<String>,
     pub topics: BTreeSet<String>,
+    /// What it owned when it joined, and in which generation it was given that (-1: unknown).
+    pub owned: Vec<TopicPartition>,
+    pub generation: i32,
 }
 
 impl Subscription {
@@ -138,26 +149,69 @@ fn read_versioned<M: Message>(mut bytes: Bytes) -> Result<M, DecodeError> {
     M::read(&mut Reader::new(bytes), version.min(M::MAX_VERSION))
 }
 
-pub(crate) fn encode_subscription(topics: &BTreeSet<String>) -> Result<Bytes, EncodeError> {
-    let subscription = ConsumerProtocolSubscription { topics: topics.iter().cloned().collect(), ..Default::default() };
-    versioned(&subscription, SUBSCRIPTION_VERSION)
+/// The generation stands in the user data as well, for readers of `CooperativeStickyAssignor` before version 2.
+pub(crate) fn encode_subscription(
+    topics: &BTreeSet<String>,
+    owned: &BTreeSet<TopicPartition>,
+    generation: i32,
+    rack: &str,
+) -> Result<Bytes, EncodeError> {
+    let topic = |(topic, partitions): (&Arc<str>, Vec<i32>)| subscription::TopicPartition {
+        topic: topic.to_string(),
+        partitions,
+    };
+    let message = ConsumerProtocolSubscription {
+        topics: topics.iter().cloned().collect(),
+        user_data: Some(Bytes::copy_from_slice(&generation.to_be_bytes())),
+        owned_partitions: by_topic(owned).into_iter().map(topic).collect(),
+        generation_id: generation,
+        rack_id: (!rack.is_empty()).then(|| rack.to_owned()),
+    };
+    versioned(&message, SUBSCRIPTION_VERSION)
 }
 
-pub(crate) fn decode_subscription(bytes: Bytes) -> Result<BTreeSet<String>, DecodeError> {
-    Ok(read_versioned::<ConsumerProtocolSubscription>(bytes)?.topics.into_iter().collect())
+/// What the member `member_id` of an answer to JoinGroup wants.
+pub(crate) fn decode_subscription(
+    member_id: String,
+    instance_id: Option<String>,
+    bytes: Bytes,
+) -> Result<Subscription, DecodeError> {
+    let message = read_versioned::<ConsumerProtocolSubscription>(bytes)?;
+    // Java's and librdkafka's sticky assignors both end their user data with it.
+    let last = || message.user_data.as_deref().and_then(|data| data.last_chunk().copied());
+    let generation = match message.generation_id {
+        said @ 0.. => said,
+        _ => last().map_or(NO_GENERATION, i32::from_be_bytes).max(NO_GENERATION),
+    };
+    let owned = message.owned_partitions.into_iter().map(|t| (t.topic, t.partitions));
+    let topics = message.topics.into_iter().collect();
+    Ok(Subscription { member_id, instance_id, topics, owned: flat(owned), generation })
 }
 
-pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, EncodeError> {
+fn by_topic<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> BTreeMap<&'a Arc<str>, Vec<i32>> {
     let mut topics: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
     for p in partitions {
         topics.entry(&p.topic).or_default().push(p.partition);
     }
+    topics
+}
+
+fn flat(topics: impl Iterator<Item = (String, Vec<i32>)>) -> Vec<TopicPartition> {
+    let mut partitions = Vec::new();
+    for (topic, list) in topics {
+        let name: Arc<str> = topic.into();
+        partitions.extend(list.into_iter().map(|p| TopicPartition::new(Arc::clone(&name), p)));
+    }
+    partitions
+}
+
+pub(crate) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, EncodeError> {
     let topic = |(topic, partitions): (&Arc<str>, Vec<i32>)| assignment::TopicPartition {
         topic: topic.to_string(),
         partitions,
     };
     let message = ConsumerProtocolAssignment {
-        assigned_partitions: topics.into_iter().map(topic).collect(),
+        assigned_partitions: by_topic(partitions).into_iter().map(topic).collect(),
         ..Default::default()
     };
     versioned(&message, ASSIGNMENT_VERSION)
@@ -169,12 +223,7 @@ pub(crate) fn decode_assignment(bytes: Bytes) -> Result<Vec<TopicPartition>, Dec
         return Ok(Vec::new());
     }
     let message: ConsumerProtocolAssignment = read_versioned(bytes)?;
-    let mut partitions = Vec::new();
-    for topic in message.assigned_partitions {
-        let name: Arc<str> = topic.topic.into();
-        partitions.extend(topic.partitions.into_iter().map(|p| TopicPartition::new(Arc::clone(&name), p)));
-    }
-    Ok(partitions)
+    Ok(flat(message.assigned_partitions.into_iter().map(|t| (t.topic, t.partitions))))
 }
 
 #[cfg(test)]
@@ -186,6 +235,8 @@ mod tests {
             member_id: id.to_owned(),
             instance_id: instance.map(str::to_owned),
             topics: topics.iter().map(|t| (*t).to_owned()).collect(),
+            owned: Vec::new(),
+            generation: NO_GENERATION,
         }
     }
 
@@ -216,13 +267,28 @@ mod tests {
 
     #[test]
     fn formats_go_there_and_back() {
-        let topics: BTreeSet<String> = ["x".to_owned(), "y".to_owned()].into();
-        assert_eq!(decode_subscription(encode_subscription(&topics).unwrap()), Ok(topics));
+        let owned = vec![TopicPartition::new("x", 1), TopicPartition::new("y", 0)];
+        let wants = Subscription { owned: owned.clone(), generation: 7, ..member("m", None, &["x", "y"]) };
+        let bytes = encode_subscription(&wants.topics, &owned.into_iter().collect(), 7, "rack").unwrap();
+        assert_eq!(decode_subscription("m".to_owned(), None, bytes), Ok(wants));
         let partitions = vec![TopicPartition::new("x", 0), TopicPartition::new("x", 3), TopicPartition::new("y", 1)];
         assert_eq!(decode_assignment(encode_assignment(&partitions).unwrap()), Ok(partitions));
         assert_eq!(decode_assignment(Bytes::new()), Ok(vec![]));
         for damaged in [&b"\0"[..], b"\xff\xff", b"\0\x01\x7f\xff\xff\xff"] {
             assert!(decode_assignment(Bytes::from_static(damaged)).is_err());
+        }
+    }
+
+    #[test]
+    fn the_generation_of_older_members_stands_at_the_end_of_their_user_data() {
+        // Java before version 2: the generation alone. librdkafka: what it owned (here nothing), then the generation.
+        for (data, generation) in [(&[0, 0, 0, 9][..], 9), (&[0, 0, 0, 0, 0, 0, 0, 5], 5), (&[1], -1), (&[255; 4], -1)]
+        {
+            let user_data = Some(Bytes::copy_from_slice(data));
+            let message = ConsumerProtocolSubscription { user_data, ..Default::default() };
+            let bytes = versioned(&message, 1).unwrap();
+            let read = decode_subscription("m".to_owned(), None, bytes).unwrap();
+            assert_eq!(read, Subscription { generation, ..member("m", None, &[]) });
         }
     }
 }

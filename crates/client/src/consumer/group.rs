@@ -14,6 +14,7 @@ use super::assignor::Assignor;
 use super::classic::ClassicMember;
 use super::modern::{ConsumerMember, outdated};
 use super::offsets::{self, Member};
+use super::poll_clock::PollClock;
 use super::{Consumer, ConsumerConfig, ConsumerRecord};
 use crate::admin::{Admin, CommittedOffset, OffsetSpec};
 use crate::cluster::Client;
@@ -48,15 +49,18 @@ pub struct GroupConfig {
     pub rack: String,
     /// `group.instance.id`: a static member keeps its partitions over a restart (KIP-345).
     pub instance_id: Option<String>,
-    /// `session.timeout.ms`, `heartbeat.interval.ms` (which the broker decides in KIP-848), `max.poll.interval.ms`.
+    /// `session.timeout.ms`, `heartbeat.interval.ms`; in KIP-848 the broker decides both.
     pub session_timeout: Duration,
     pub heartbeat_interval: Duration,
-    pub rebalance_timeout: Duration,
+    /// `max.poll.interval.ms`: a member that does not poll for so long leaves; its next poll joins again. It is also how
+    /// long a rebalance waits for the member.
+    pub max_poll_interval: Duration,
     /// `auto.commit.interval.ms`; `None` leaves commits to the caller.
     pub auto_commit: Option<Duration>,
     /// Where to start without a committed offset.
     pub start: OffsetSpec,
-    /// In order of preference; [`GroupProtocol::Classic`] only.
+    /// In order of preference; [`GroupProtocol::Classic`] only. With [`Assignor::CooperativeSticky`] alone the member keeps
+    /// what it has while the group rebalances.
     pub assignors: Vec<Assignor>,
 }
 
@@ -72,7 +76,7 @@ impl GroupConfig {
             instance_id: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
-            rebalance_timeout: Duration::from_secs(300),
+            max_poll_interval: Duration::from_secs(300),
             auto_commit: Some(Duration::from_secs(5)),
             start: OffsetSpec::Latest,
             assignors: Assignor::ALL.to_vec(),
@@ -104,6 +108,7 @@ pub(super) struct Reader {
     /// Offsets committed last, so that nothing is committed twice.
     committed: BTreeMap<TopicPartition, i64>,
     committed_at: Instant,
+    pub(super) polls: PollClock,
 }
 
 impl Reader {
@@ -185,11 +190,12 @@ impl GroupConsumer {
     /// Joins with the first poll.
     pub fn new(client: Client, consumer: ConsumerConfig, config: GroupConfig) -> Self {
         let protocol = match config.protocol {
-            GroupProtocol::Classic => Protocol::Classic(ClassicMember::default()),
+            GroupProtocol::Classic => Protocol::Classic(ClassicMember::new()),
             GroupProtocol::Consumer => Protocol::Consumer(None),
         };
         let consumer = Consumer::new(client, consumer);
-        let reader = Reader { consumer, config, committed: BTreeMap::new(), committed_at: Instant::now() };
+        let (committed, committed_at, polls) = (BTreeMap::new(), Instant::now(), PollClock::new());
+        let reader = Reader { consumer, config, committed, committed_at, polls };
         Self { reader, protocol }
     }
 
@@ -233,11 +239,13 @@ impl GroupConsumer {
         }
     }
 
-    /// Joins if need be, commits what is due, and returns records; empty when `timeout` passes without any.
+    /// Joins if need be, commits what is due, and returns records; empty when `timeout` passes without any, or without an
+    /// assignment.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumerRecord>> {
         let deadline = Instant::now() + timeout;
+        let _polling = self.reader.polls.polling();
         loop {
-            self.keep_membership().await?;
+            self.keep_membership(deadline).await?;
             self.commit_when_due().await?;
             let left = deadline.saturating_duration_since(Instant::now());
             let slice = left.min(POLL_SLICE);
@@ -254,12 +262,12 @@ impl GroupConsumer {
         }
     }
 
-    async fn keep_membership(&mut self) -> Result<()> {
+    async fn keep_membership(&mut self, until: Instant) -> Result<()> {
         match &mut self.protocol {
-            Protocol::Classic(member) => member.keep(&mut self.reader).await,
+            Protocol::Classic(member) => member.keep(&mut self.reader, until).await,
             Protocol::Consumer(member) => {
                 let reader = &mut self.reader;
-                let join = || ConsumerMember::join(reader.client().clone(), &reader.config);
+                let join = || ConsumerMember::join(reader);
                 member.get_or_insert_with(join).follow(reader).await
             }
         }

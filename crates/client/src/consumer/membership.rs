@@ -1,6 +1,6 @@
 //! Heartbeats of a member whose assignment the broker makes (KIP-848, KIP-932): one task per membership, which joins with
-//! epoch 0, reports what is owned when that changes, and joins anew when it is fenced. It decides nothing about partitions:
-//! what the broker wants stands in a [`View`], what became of it comes back through [`Membership::own`].
+//! epoch 0, reports what is owned when that changes, and joins anew when it is fenced. It leaves when nobody polls, and comes
+//! back with the next poll. It decides nothing about partitions: what the broker wants stands in a [`View`], what became of it comes back through [`Membership::own`].
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,6 +12,7 @@ use taccola_wire::error::ErrorCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::poll_clock::PollWatch;
 use crate::cluster::{Backoff, Client, CoordinatorKind};
 use crate::error::{Error, Result};
 
@@ -45,6 +46,11 @@ pub(crate) struct Answer {
 /// One protocol's request and response.
 pub(crate) trait Heartbeat: Send + Sync + 'static {
     fn group(&self) -> &str;
+
+    /// The epoch that says goodbye.
+    fn leave_epoch(&self) -> i32 {
+        LEAVE_EPOCH
+    }
 
     /// One attempt.
     fn beat(&self, client: &Client, beat: Beat<'_>) -> impl Future<Output = Result<Answer>> + Send;
@@ -84,7 +90,7 @@ impl<H> Drop for Membership<H> {
 
 impl<H: Heartbeat> Membership<H> {
     /// Begins to join.
-    pub(crate) fn join(client: Client, protocol: H) -> Self {
+    pub(crate) fn join(client: Client, protocol: H, polls: PollWatch) -> Self {
         let protocol = Arc::new(protocol);
         let member_id = Uuid::random().to_string();
         let (views, view) = watch::channel(View::default());
@@ -95,6 +101,7 @@ impl<H: Heartbeat> Membership<H> {
             member_id: member_id.clone(),
             owned: reports,
             views,
+            polls,
         };
         let task = tokio::spawn(beats.run());
         Self { client, protocol, member_id, view, owned, task }
@@ -134,10 +141,11 @@ impl<H: Heartbeat> Membership<H> {
     }
 
     /// Ends the heartbeats and leaves.
-    pub(crate) async fn leave(self, epoch: i32) -> Result<()> {
+    pub(crate) async fn leave(self) -> Result<()> {
         self.task.abort();
         // Of a join that was on its way nobody knows here what it came to.
         let joined = self.epoch() != JOIN_EPOCH;
+        let epoch = self.protocol.leave_epoch();
         let beat = Beat { member_id: &self.member_id, epoch, full: false, owned: None };
         match self.protocol.beat(&self.client, beat).await {
             Err(error) if joined && !is_fenced(&error) => Err(error),
@@ -156,6 +164,7 @@ struct Beats<H> {
     member_id: String,
     owned: watch::Receiver<Owned>,
     views: watch::Sender<View>,
+    polls: PollWatch,
 }
 
 impl<H: Heartbeat> Beats<H> {
@@ -173,16 +182,22 @@ impl<H: Heartbeat> Beats<H> {
                     backoff = Backoff::new(self.client.config());
                     let interval = answer.interval.max(INTERVAL_MIN);
                     self.tell(answer);
-                    // A report does not wait for its turn. The other end lives as long as this task.
-                    let _ = tokio::time::timeout(interval, self.owned.changed()).await;
+                    let overdue = tokio::select! {
+                        () = tokio::time::sleep(interval) => false,
+                        // A report does not wait for its turn. The other end lives as long as this task.
+                        _ = self.owned.changed() => false,
+                        () = self.polls.overdue() => true,
+                    };
+                    if overdue {
+                        self.pause().await;
+                        (epoch, full, reported) = (JOIN_EPOCH, true, Assignment::new());
+                    }
                     continue;
                 }
                 Err(error) if is_fenced(&error) => {
                     tracing::debug!(%error, group = self.protocol.group(), "joining again");
                     (epoch, reported) = (JOIN_EPOCH, Assignment::new());
-                    self.views.send_modify(|view| {
-                        *view = View { losses: view.losses + 1, ..Default::default() };
-                    });
+                    self.lose();
                 }
                 Err(error) if error.retriable() => {
                     tracing::debug!(%error, group = self.protocol.group(), "no heartbeat");
@@ -199,6 +214,23 @@ impl<H: Heartbeat> Beats<H> {
             full = true;
             tokio::time::sleep(backoff.next()).await;
         }
+    }
+
+    /// Leaves until the next poll: nobody has polled for `max.poll.interval.ms`.
+    async fn pause(&mut self) {
+        let group = self.protocol.group();
+        tracing::warn!(group, "leaving the group: the consumer has not polled for max.poll.interval.ms");
+        let epoch = self.protocol.leave_epoch();
+        let beat = Beat { member_id: &self.member_id, epoch, full: false, owned: None };
+        if let Err(error) = self.protocol.beat(&self.client, beat).await {
+            tracing::debug!(%error, group, "the group was not told");
+        }
+        self.lose();
+        self.polls.polled().await;
+    }
+
+    fn lose(&self) {
+        self.views.send_modify(|view| *view = View { losses: view.losses + 1, ..Default::default() });
     }
 
     /// What was owned before the last loss counts no more.
@@ -228,6 +260,7 @@ mod tests {
 
     use super::*;
     use crate::config::ClientConfig;
+    use crate::consumer::poll_clock::PollClock;
 
     /// Epoch, fullness and report of a heartbeat.
     type Seen = (i32, bool, Option<Vec<i32>>);
@@ -266,10 +299,17 @@ mod tests {
     }
 
     fn start(answers: Vec<Result<Answer>>) -> (Membership<Script>, mpsc::UnboundedReceiver<Seen>) {
+        start_polled(answers, &PollClock::new())
+    }
+
+    fn start_polled(
+        answers: Vec<Result<Answer>>,
+        polls: &PollClock,
+    ) -> (Membership<Script>, mpsc::UnboundedReceiver<Seen>) {
         let config = ClientConfig { retry_backoff: Duration::from_millis(1), ..ClientConfig::new("h:1").unwrap() };
         let (seen, beats) = mpsc::unbounded_channel();
         let script = Script { seen, answers: Mutex::new(answers.into()) };
-        (Membership::join(Client::new(config), script), beats)
+        (Membership::join(Client::new(config), script, polls.watch(Duration::from_millis(20))), beats)
     }
 
     #[tokio::test]
@@ -305,6 +345,23 @@ mod tests {
         assert_eq!((view.losses, view.assignment), (1, None));
         membership.own(1, partitions(&[3]));
         assert_eq!(beats.recv().await, Some((9, false, Some(vec![3]))));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_poll_leaves_and_comes_back() {
+        let polls = PollClock::new();
+        let (mut membership, mut beats) =
+            start_polled(vec![answer(4, Some(&[1])), answer(LEAVE_EPOCH, None), answer(6, Some(&[1]))], &polls);
+        beats.recv().await;
+        membership.changed(Duration::from_secs(60)).await;
+        membership.view().unwrap();
+        drop(polls.polling());
+        assert_eq!(beats.recv().await, Some((LEAVE_EPOCH, false, None)));
+        membership.changed(Duration::from_secs(60)).await;
+        let view = membership.view().unwrap();
+        assert_eq!((view.losses, view.assignment), (1, None));
+        let _polling = polls.polling();
+        assert_eq!(beats.recv().await, Some((JOIN_EPOCH, true, Some(vec![]))));
     }
 
     #[tokio::test]

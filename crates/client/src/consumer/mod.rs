@@ -11,9 +11,12 @@ pub(crate) mod batches;
 mod classic;
 mod fetch;
 pub mod group;
+mod join;
 pub(crate) mod membership;
 pub(crate) mod modern;
 pub(crate) mod offsets;
+pub(crate) mod poll_clock;
+mod sticky;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

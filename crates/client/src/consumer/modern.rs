@@ -33,6 +33,10 @@ impl Heartbeat for ConsumerHeartbeat {
         &self.config.group_id
     }
 
+    fn leave_epoch(&self) -> i32 {
+        if self.config.instance_id.is_some() { STATIC_LEAVE_EPOCH } else { LEAVE_EPOCH }
+    }
+
     async fn beat(&self, client: &Client, beat: Beat<'_>) -> Result<Answer> {
         let config = &self.config;
         let api = client.coordinator(&config.group_id, Lane::Group).await?;
@@ -56,7 +60,7 @@ impl Heartbeat for ConsumerHeartbeat {
         };
         if beat.full {
             request.rack_id = (!config.rack.is_empty()).then(|| config.rack.clone());
-            request.rebalance_timeout_ms = i32::try_from(config.rebalance_timeout.as_millis()).unwrap_or(i32::MAX);
+            request.rebalance_timeout_ms = i32::try_from(config.max_poll_interval.as_millis()).unwrap_or(i32::MAX);
             request.server_assignor.clone_from(&config.server_assignor);
             request.subscribed_topic_regex.clone_from(&config.topics_regex);
             if config.topics_regex.is_none() {
@@ -106,7 +110,6 @@ pub(crate) async fn named(client: &Client, assignment: &Assignment) -> Result<(B
 
 pub(super) struct ConsumerMember {
     membership: Membership<ConsumerHeartbeat>,
-    instance: bool,
     /// What is being read, with the topics' ids.
     owned: BTreeMap<TopicPartition, Uuid>,
     losses: u64,
@@ -116,10 +119,11 @@ pub(super) struct ConsumerMember {
 }
 
 impl ConsumerMember {
-    pub(super) fn join(client: Client, config: &GroupConfig) -> Self {
+    pub(super) fn join(reader: &Reader) -> Self {
+        let config = reader.config.clone();
+        let polls = reader.polls.watch(config.max_poll_interval);
         Self {
-            membership: Membership::join(client, ConsumerHeartbeat { config: config.clone() }),
-            instance: config.instance_id.is_some(),
+            membership: Membership::join(reader.client().clone(), ConsumerHeartbeat { config }, polls),
             owned: BTreeMap::new(),
             losses: 0,
             followed: None,
@@ -206,8 +210,7 @@ impl ConsumerMember {
     }
 
     pub(super) async fn leave(self) -> Result<()> {
-        let epoch = if self.instance { STATIC_LEAVE_EPOCH } else { LEAVE_EPOCH };
-        self.membership.leave(epoch).await
+        self.membership.leave().await
     }
 }
 

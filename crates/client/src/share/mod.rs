@@ -19,8 +19,9 @@ use taccola_wire::messages::ShareGroupHeartbeatRequest;
 
 use crate::cluster::{Client, Lane};
 use crate::consumer::ConsumerRecord;
-use crate::consumer::membership::{Answer, Assignment, Beat, Heartbeat, LEAVE_EPOCH, Membership};
+use crate::consumer::membership::{Answer, Assignment, Beat, Heartbeat, Membership};
 use crate::consumer::modern::{named, sorted};
+use crate::consumer::poll_clock::PollClock;
 use crate::error::{Error, Result};
 use records::Held;
 use requests::Outcome;
@@ -69,6 +70,8 @@ pub struct ShareConfig {
     pub fetch_max_wait: Duration,
     /// `check.crcs`.
     pub check_crcs: bool,
+    /// `max.poll.interval.ms`: a member that does not poll for so long leaves; its next poll joins again.
+    pub max_poll_interval: Duration,
 }
 
 impl ShareConfig {
@@ -83,6 +86,7 @@ impl ShareConfig {
             fetch_max_bytes: 50 * 1024 * 1024,
             fetch_max_wait: Duration::from_millis(500),
             check_crcs: true,
+            max_poll_interval: Duration::from_secs(300),
         }
     }
 }
@@ -145,6 +149,7 @@ pub struct ShareConsumer {
     lock_timeout: Option<Duration>,
     /// What a poll met behind records that it returned; the next poll's result.
     held_error: Option<Error>,
+    polls: PollClock,
 }
 
 impl ShareConsumer {
@@ -162,6 +167,7 @@ impl ShareConsumer {
             failures: BTreeMap::new(),
             lock_timeout: None,
             held_error: None,
+            polls: PollClock::new(),
         }
     }
 
@@ -198,6 +204,7 @@ impl ShareConsumer {
 
     /// Sends decisions, and returns what was acquired; empty when `timeout` passes without anything.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ShareRecord>> {
+        let _polling = self.polls.polling();
         if let Some(error) = self.held_error.take() {
             return Err(error);
         }
@@ -242,7 +249,7 @@ impl ShareConsumer {
         }
         let outcomes = self.acknowledge_all(true).await;
         if let Some(membership) = self.membership.take() {
-            membership.leave(LEAVE_EPOCH).await?;
+            membership.leave().await?;
         }
         Ok(outcomes?.into_iter().collect())
     }
@@ -250,7 +257,11 @@ impl ShareConsumer {
     /// Takes the latest assignment over.
     async fn follow(&mut self) -> Result<()> {
         let (client, config) = (&self.client, &self.config);
-        let join = || Membership::join(client.clone(), ShareHeartbeat { config: Arc::clone(config) });
+        let polls = &self.polls;
+        let join = || {
+            let heartbeat = ShareHeartbeat { config: Arc::clone(config) };
+            Membership::join(client.clone(), heartbeat, polls.watch(config.max_poll_interval))
+        };
         let view = self.membership.get_or_insert_with(join).view()?;
         if view.losses != self.losses {
             // The brokers have released what was held.

@@ -17,6 +17,9 @@ use crate::outbox::Outbox;
 
 /// Bytes that a compiled expression may take.
 const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+/// How deep groups may be nested: what compiles them recurses, and a thread's stack has to hold it. RE2/J knows no bound, and
+/// overflows its stack at some greater depth.
+const NESTING_MAX: u32 = 250;
 /// Bytes of an expression.
 const REGEX_BYTES_MAX: usize = 32 * 1024;
 
@@ -29,6 +32,7 @@ pub(crate) fn compile(regex: &str) -> Result<Regex, Refusal> {
     RegexBuilder::new(&format!("^(?:{translated})$"))
         .size_limit(COMPILED_BYTES_MAX)
         .dfa_size_limit(COMPILED_BYTES_MAX)
+        .nest_limit(NESTING_MAX)
         .build()
         .map_err(|error| refuse(format!("the regular expression is not valid: {error}")))
 }
@@ -142,4 +146,22 @@ pub(super) fn concerns(group: &ConsumerGroup, topic: &str, exists: bool) -> bool
         let wants = exists && compile(regex).is_ok_and(|regex| regex.is_match(topic));
         has != wants
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        format!("{}a{}", "(".repeat(depth), ")".repeat(depth))
+    }
+
+    #[test]
+    fn groups_may_be_nested_and_not_without_end() {
+        let deep = compile(&nested(NESTING_MAX as usize - 2)).unwrap();
+        assert!(deep.is_match("a") && !deep.is_match("b"));
+        for depth in [NESTING_MAX as usize, 16_000] {
+            assert_eq!(compile(&nested(depth)).unwrap_err().error, ErrorCode::InvalidRegularExpression);
+        }
+    }
 }

@@ -74,8 +74,8 @@ impl AcknowledgementBatch {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AckError {
-    /// INVALID_RECORD_STATE: not acquired, not by this member, or being written already.
-    #[error("a record is not in delivery to this member")]
+    /// INVALID_RECORD_STATE: not acquired, not by this member, being written already, or renewed where nobody may.
+    #[error("a record is not in delivery to this member, or may not be renewed")]
     InvalidRecordState,
     /// INVALID_REQUEST.
     #[error("the batch does not lie within what was delivered, or its types do not fit its offsets")]
@@ -172,6 +172,9 @@ impl SharePartition {
                 return Err(AckError::InvalidRecordState);
             }
             let Some(target) = kind.target() else {
+                if !limits.renewals {
+                    return Err(AckError::InvalidRecordState);
+                }
                 batch.change(first, last, |_, _, slot| slot.lock_until_ms = lock_until_ms);
                 continue;
             };

@@ -38,6 +38,8 @@ pub struct ShareLimits {
     pub max_delivery_count: i16,
     /// `share.record.lock.duration.ms`.
     pub record_lock_duration_ms: i32,
+    /// `share.renew.acknowledge.enable`: whether members may keep records for longer.
+    pub renewals: bool,
 }
 
 impl ShareLimits {

@@ -432,6 +432,14 @@ fn a_shutdown_reaches_everybody_until_all_are_gone() {
 }
 
 #[test]
+fn a_shutdown_that_comes_with_the_group_itself_is_not_forgotten() {
+    let mut world = World::new(&complete());
+    let fatal = StreamsGroupHeartbeatRequest { shutdown_application: true, ..join("a", "p1") };
+    assert!(world.say(&fatal).contains("status 4"));
+    assert!(world.say(&join("b", "p2")).contains("status 4"));
+}
+
+#[test]
 fn a_classic_member_takes_the_place_of_an_empty_group() {
     let mut world = with_one_member();
     let protocol = taccola_wire::messages::join_group_request::JoinGroupRequestProtocol {

@@ -9,16 +9,16 @@ use taccola_wire::codec::Message;
 use taccola_wire::messages::consumer_group_heartbeat_request::TopicPartitions;
 use taccola_wire::messages::*;
 
+use super::Args;
 use super::print::code;
 use super::world::World;
-use super::{Args, print};
 
 /// A topic's id as its number.
-fn id(uuid: Uuid) -> String {
+pub(crate) fn id(uuid: Uuid) -> String {
     format!("T{}", u128::from_be_bytes(*uuid.as_bytes()))
 }
 
-fn list(text: &str) -> Vec<String> {
+pub(crate) fn list(text: &str) -> Vec<String> {
     text.split('+').filter(|t| !t.is_empty()).map(str::to_owned).collect()
 }
 
@@ -250,8 +250,4 @@ impl World {
         );
         self.take(effects);
     }
-}
-
-pub(crate) fn printed(record_: &CoordinatorRecord) -> String {
-    record(record_).unwrap_or_else(|| print::record(record_))
 }

@@ -18,6 +18,13 @@
 //! chb CLIENT GROUP [epoch= member= v= instance= rack= rebalance= topics=A+B regex= assignor= owned=ID:P+P,... | -]
 //!                                     a ConsumerGroupHeartbeat; without `member=` the client's name is the id
 //! cdescribe GROUP...                  a ConsumerGroupDescribe
+//! shb CLIENT GROUP [epoch= member= topics=A+B rack=]   a ShareGroupHeartbeat
+//! sdescribe GROUP...                  a ShareGroupDescribe
+//! sinit | suninit CLIENT GROUP ID:P+P...   the share coordinator has, or has not, set this state up
+//! salter CLIENT GROUP TOPIC-PARTITION=OFFSET...   an AlterShareGroupOffsets
+//! soffset-delete CLIENT GROUP TOPIC...   a DeleteShareGroupOffsets
+//! sdeleted CLIENT GROUP ID...         the share coordinator has forgotten the state of these topics
+//! sforget CLIENT GROUP                the first step of deleting the group
 //! tick DURATION                       lets time pass; timers fire at their time
 //! hold                                appended records stay uncommitted until `release`
 //! release                             commits what is held, and goes back to committing at once
@@ -36,6 +43,7 @@ mod consumer;
 mod oracle;
 mod print;
 mod requests;
+mod share;
 mod world;
 
 use std::collections::BTreeMap;

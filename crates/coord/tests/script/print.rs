@@ -135,6 +135,7 @@ pub(crate) fn response(response: &Response) -> String {
             rows.iter().map(|r| format!("{}={}", r.group_id, code(r.error_code))).collect::<Vec<_>>().join(" ")
         }
         Response::ConsumerGroupHeartbeat(r) => super::consumer::reply(r),
+        Response::Share(r) => super::share::reply(r),
         other => format!("{other:?}"),
     }
 }

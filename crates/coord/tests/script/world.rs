@@ -13,7 +13,7 @@ use taccola_wire::messages::{OffsetCommitKey, OffsetCommitValue};
 
 use super::cluster::Cluster;
 use super::requests::{owned, topic_id};
-use super::{Args, consumer, duration_ms, print, requests};
+use super::{Args, duration_ms, print, requests, share};
 
 /// A record in the log.
 struct Stored {
@@ -136,14 +136,14 @@ impl World {
             "log" => {
                 for (offset, stored) in self.log.iter().enumerate() {
                     let line = match &stored.record {
-                        Ok(record) => consumer::printed(record),
+                        Ok(record) => share::printed(record),
                         Err(commit) => format!("end of transaction, commit={commit}"),
                     };
                     self.output.push(format!("{offset}: {line}"));
                 }
             }
             "next-append-fails" => self.next_fails = Some(print::error(args.word(0))),
-            _ if self.run_consumer(verb, args) => {}
+            _ if self.run_consumer(verb, args) || self.run_share(verb, args) => {}
             _ => panic!("no command {verb}"),
         }
     }
@@ -239,7 +239,7 @@ impl World {
         assert_eq!(effects.append.is_some(), !effects.records.is_empty());
         let Some(append) = effects.append else { return };
         for record in &effects.records {
-            self.output.push(format!("append {}", consumer::printed(record)));
+            self.output.push(format!("append {}", share::printed(record)));
         }
         if let Some(error) = self.next_fails.take() {
             self.output.push("… which fails".to_owned());

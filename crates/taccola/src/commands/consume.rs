@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use taccola_base::TopicPartition;
 use taccola_client::admin::OffsetSpec;
 use taccola_client::{
-    AckMode, AckType, Admin, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer,
+    AckMode, AckType, Admin, Assignor, Consumer, ConsumerConfig, ConsumerRecord, Error, GroupConfig, GroupConsumer,
     GroupProtocol, IsolationLevel, ShareConfig, ShareConsumer, ShareRecord, StartOffset,
 };
 use taccola_wire::batch::TimestampType;
@@ -230,7 +230,23 @@ fn group_config(
         cli::GroupProtocol::Classic => GroupProtocol::Classic,
         cli::GroupProtocol::Consumer => GroupProtocol::Consumer,
     };
-    Ok(GroupConfig { start, protocol, instance_id: args.instance_id.clone(), ..GroupConfig::new(group, topics) })
+    let mut config =
+        GroupConfig { start, protocol, instance_id: args.instance_id.clone(), ..GroupConfig::new(group, topics) };
+    match (protocol, args.assignor.as_slice()) {
+        (_, []) => {}
+        (GroupProtocol::Classic, names) => {
+            let known = |name: &String| Assignor::from_name(name).ok_or_else(|| unknown_assignor(name));
+            config.assignors = names.iter().map(known).collect::<CliResult<_>>()?;
+        }
+        (GroupProtocol::Consumer, [name]) => config.server_assignor = Some(name.clone()),
+        (GroupProtocol::Consumer, _) => return Err(CliError::usage("--assignor: the broker takes one name")),
+    }
+    Ok(config)
+}
+
+fn unknown_assignor(name: &str) -> CliError {
+    let names: Vec<_> = Assignor::ALL.iter().map(|assignor| assignor.name()).collect();
+    CliError::usage(format!("--assignor {name}: expected {}", names.join(", ")))
 }
 
 /// Which topics there are is for the broker to find out.
