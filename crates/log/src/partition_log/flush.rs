@@ -232,16 +232,17 @@ impl PartitionLog {
         if self.active.is_some() {
             self.seal_active().map_err(|e| self.go_offline(e))?;
             self.write_snapshot(self.log_end_offset);
-            if let Some(segment) = self.segments.last_mut()
-                && std::mem::take(&mut segment.index_dirty)
-            {
-                for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
-                    let path = segment.path(&self.dir, kind);
-                    let file = segment.open(&self.shared, &self.dir, kind)?;
-                    file.sync().map_err(|e| LogError::io("flush", path, e))?;
-                }
-            }
             self.remove_stray_snapshots();
+        }
+        // Recovery may have written them where nothing was appended since.
+        if let Some(segment) = self.segments.last_mut()
+            && std::mem::take(&mut segment.index_dirty)
+        {
+            for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
+                let path = segment.path(&self.dir, kind);
+                let file = segment.open(&self.shared, &self.dir, kind)?;
+                file.sync().map_err(|e| LogError::io("flush", path, e))?;
+            }
         }
         self.flush(now_ms)?;
         if self.first_suspect_txn_index().is_some() {

@@ -26,6 +26,8 @@ struct Faults {
     full_for_indexes: AtomicBool,
     /// Bytes that the disk cannot read, of files whose names end so.
     unreadable: Mutex<Option<(&'static str, Range<u64>)>>,
+    /// Files that were written to and not synced since.
+    unsynced: Mutex<std::collections::BTreeSet<PathBuf>>,
 }
 
 fn errno(code: &AtomicUsize) -> Option<io::Error> {
@@ -81,6 +83,7 @@ impl SegmentFile for FaultyFile {
         if full {
             return Err(Errno::NOSPC.into());
         }
+        self.faults.unsynced.lock().insert(self.path.clone());
         match errno(&self.faults.write).filter(|_| self.concerned()) {
             Some(error) => {
                 self.file.write_at(&bytes[..bytes.len() / 2], position)?;
@@ -102,10 +105,12 @@ impl SegmentFile for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         self.faults.syncs_seen.fetch_add(1, SeqCst);
+        self.faults.unsynced.lock().remove(&self.path);
         errno(&self.faults.sync).map_or_else(|| self.file.sync(), Err)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        self.faults.unsynced.lock().insert(self.path.clone());
         if length == 0 && self.unreadable(0, usize::MAX >> 1).is_some() {
             // What is written next stands elsewhere on the disk.
             self.faults.unreadable.lock().take();
@@ -489,4 +494,20 @@ fn records_are_found_by_time_where_the_log_was_cut_back() {
         log = open(dir.path(), config(), clean(point)).0;
         assert_eq!(found(&log), Some(end - 1), "after a clean stop");
     }
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_unsynced_also_of_what_recovery_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    for i in 0..20 {
+        log.append(&mut batch(1, 50, i), at(0)).unwrap();
+    }
+    drop(log);
+    let faults = Arc::new(Faults::default());
+    let shared = LogShared::with_io(64, Box::new(FaultyIo(Arc::clone(&faults))));
+    let (log, _) = PartitionLog::open(dir.path(), tp(), None, Arc::new(small_config()), shared, unclean(0), 0).unwrap();
+    assert!(!faults.unsynced.lock().is_empty());
+    log.close(0).unwrap();
+    assert!(faults.unsynced.lock().is_empty(), "{:?}", faults.unsynced.lock());
 }
