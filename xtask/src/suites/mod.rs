@@ -53,6 +53,8 @@ pub(crate) struct Run<'a> {
     only: Option<&'a str>,
     /// Failed in a first run: these alone, one at a time. Empty in the first run.
     again: Vec<String>,
+    /// The file of the results.
+    kept: PathBuf,
     within: Duration,
     until: Instant,
 }
@@ -253,6 +255,7 @@ fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments)
                 quick: arguments.quick,
                 only: arguments.only.as_deref(),
                 again: Vec::new(),
+                kept: folder.join(format!("{}.{}.tsv", suite.name, side.name())),
                 within,
                 until: started + within,
             };
@@ -266,7 +269,7 @@ fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments)
                 results.count(Outcome::Skipped),
                 started.elapsed().as_secs()
             );
-            results.store(&folder.join(format!("{}.{}.tsv", suite.name, side.name())))?;
+            results.store(&run.kept)?;
         }
         // The document follows suite by suite, so that what ends the rest leaves it with what is known.
         if !arguments.partial() {
@@ -307,15 +310,19 @@ fn once_more(run: &mut Run<'_>, results: &mut Results) -> Result<(), String> {
     println!("{} on {}: {} once more, alone", run.suite.name, run.side.name(), run.again.join(", "));
     run.out = run.out.join("again");
     prepare(run)?;
+    // Kept as it stands: the second run may take long, and be ended.
+    let mut first = results.clone();
+    first.cut_short.push("ended before what failed had run once more, alone".to_owned());
+    first.store(&run.kept)?;
     let mut alone = Results::default();
-    (run.suite.run)(run, &mut alone)?;
+    let ended = (run.suite.run)(run, &mut alone);
     for test in run.again.drain(..) {
         if alone.tests.get(&test) == Some(&Outcome::Passed) {
             results.tests.insert(test.clone(), Outcome::Passed);
             results.alone.insert(test);
         }
     }
-    Ok(())
+    ended
 }
 
 /// The folders of a run; what an earlier run left in them goes.

@@ -18,8 +18,8 @@ use super::job::{Job, must};
 use crate::{kafka_jars, shell};
 
 /// Longest wait for the line that says that the broker serves.
-const READY_WITHIN: Duration = Duration::from_secs(120);
-const STOPS_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(300);
+const STOPS_WITHIN: Duration = Duration::from_secs(180);
 /// Below the ports that systems give to connections, so that none of those takes a port between a kill and a restart.
 const PORTS: std::ops::Range<u16> = 21_000..31_000;
 
