@@ -144,8 +144,11 @@ fn a_cooperative_member_reads_on_while_its_group_rebalances() {
         assert_eq!(partitions(&first), one);
 
         let members = &mut [&mut first, &mut second];
-        let others =
-            poll_until("thirds", members, |members, found| counts(members) == [2, 2] && found.len() >= 3).await;
+        // What they give up goes to the third when they have joined once more.
+        let thirds = |members: &[&mut GroupConsumer], found: &[String]| {
+            counts(members) == [2, 2] && found.len() >= 3 && waiting.is_finished()
+        };
+        let others = poll_until("thirds", members, thirds).await;
         assert_eq!(others.iter().collect::<BTreeSet<_>>().len(), 3, "the second's own");
         assert!(partitions(&first).is_subset(&one) && partitions(&second).is_subset(&two), "sticky");
         let third = waiting.await.expect("the third polls on");

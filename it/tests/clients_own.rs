@@ -847,6 +847,23 @@ fn commands_for_consumer_groups() {
 }
 
 #[test]
+fn members_of_the_command_line_choose_their_assignor() {
+    with_broker("members_of_the_command_line_choose_their_assignor", &CONSUMER_GROUPS, async |target| {
+        let client = target.client();
+        let topic = new_topic(&client, "cli-assignor", 1).await;
+        produce(&client, &topic, 0, &["a", "b"]).await;
+        let consume = |more: &str| target.taccola(&format!("consume {topic} -n 2 {more} -g {}", fresh("group")));
+        assert_eq!(printed(consume("--assignor cooperative-sticky")), "a\nb\n");
+        assert_eq!(printed(consume("--assignor cooperative-sticky,range")), "a\nb\n");
+        assert_eq!(printed(consume("--group-protocol consumer --assignor range")), "a\nb\n");
+        let (code, _, why) = outcome(consume("--assignor sticky"));
+        assert!(code == 2 && why.contains("range, roundrobin, cooperative-sticky"), "{code} {why}");
+        let (code, _, why) = outcome(consume("--group-protocol consumer --assignor nobodys"));
+        assert!(code != 0 && why.contains("UNSUPPORTED_ASSIGNOR"), "{code} {why}");
+    });
+}
+
+#[test]
 fn commands_for_streams_groups() {
     let needs = [ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe];
     with_broker("commands_for_streams_groups", &needs, async |target| {
