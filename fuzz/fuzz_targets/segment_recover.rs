@@ -2,8 +2,8 @@
 //! stopped and opened again. Every offset is a batch with a right checksum, or named as damaged; what was readable stays
 //! so; nothing panics.
 //!
-//! Input: flags (bit 0 clean stop, 1 compacted topic, 2 repair lengths and checksums of the log's batches, 4..7 the derived
-//! file), recovery point, length of the log's part (u16), the log's bytes, the derived file's bytes.
+//! Input: flags (bit 0 clean stop, 1 compacted topic, 2 repair lengths and checksums of the log's batches, 3 check all, 4..7
+//! the derived file), recovery point, length of the log's part (u16), the log's bytes, the derived file's bytes.
 #![no_main]
 
 use std::path::{Path, PathBuf};
@@ -103,7 +103,8 @@ fuzz_target!(|data: &[u8]| {
         std::fs::write(dir.join(name), derived).expect("a derived file");
     }
     let compact = flags & 2 != 0;
-    let hints = OpenHints { recovery_point: i64::from(*point), log_start_offset: 0, compacted: compact, clean: flags & 1 != 0 };
+    let (recovery_point, clean, check_all) = (i64::from(*point), flags & 1 != 0, flags & 8 != 0);
+    let hints = OpenHints { recovery_point, log_start_offset: 0, compacted: compact, check_all, clean };
     let Some(mut log) = open(compact, hints) else { return };
     log.set_high_watermark(i64::MAX);
     walk(&log);
@@ -122,7 +123,13 @@ fuzz_target!(|data: &[u8]| {
     let start = log.log_start_offset();
     let point = log.close(2).expect("a clean stop");
     assert_eq!(point, end);
-    let hints = OpenHints { recovery_point: point, log_start_offset: start, compacted: compact, clean: true };
+    let hints = OpenHints {
+        recovery_point: point,
+        log_start_offset: start,
+        compacted: compact,
+        check_all: false,
+        clean: true,
+    };
     let log = open(compact, hints).expect("what was closed opens");
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (start, end));
     assert_eq!(walk(&log), before);

@@ -24,6 +24,13 @@ const STEPS: &[(&str, Step)] = &[
         let arguments = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
         shell::must(shell::cargo(root).args(arguments))
     }),
+    ("fuzz targets", |root| {
+        // A workspace of its own, for the sake of sanitizers; what it needs of the others is checked once.
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| root.join("target").into());
+        let mut command = shell::cargo(root);
+        command.args(["check", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--bins"]);
+        shell::must(command.env("CARGO_TARGET_DIR", target))
+    }),
     ("codegen", generated),
     ("doc", |root| {
         let mut command = shell::cargo(root);
