@@ -1,6 +1,6 @@
 // franz-go against a broker: produce with each codec, read in a group whose members come and go, commit, seek by time.
 //
-// Arguments: bootstrap address, records per codec. Ends with status 0 when everything was as it should be.
+// Arguments: bootstrap address, records per codec, or `traffic` for a short life that is recorded. Ends with status 0 when everything was as it should be.
 package main
 
 import (
@@ -88,7 +88,48 @@ func roundTrip(ctx context.Context, admin *kadm.Client, name string, codec kgo.C
 	fmt.Println(name, count)
 }
 
+// short is a life with one group member at a time, whose traffic is recorded.
+func short(ctx context.Context, admin *kadm.Client) {
+	_, err := admin.CreateTopic(ctx, 2, 1, nil, "first")
+	must(err)
+	for _, codec := range []string{"none", "zstd"} {
+		producer := client(kgo.ProducerBatchCompression(codecs[codec]), kgo.DefaultProduceTopic("first"),
+			kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		for i := range 6 {
+			record := &kgo.Record{Key: []byte(strconv.Itoa(i)), Value: []byte(codec), Partition: int32(i % 2)}
+			must(producer.ProduceSync(ctx, record).FirstErr())
+		}
+		producer.Close()
+	}
+	buyer := client(kgo.TransactionalID("buyer"), kgo.DefaultProduceTopic("first"))
+	for _, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
+		must(buyer.BeginTransaction())
+		must(buyer.ProduceSync(ctx, &kgo.Record{Key: []byte("k"), Value: []byte("bought")}).FirstErr())
+		must(buyer.EndTransaction(ctx, end))
+	}
+	buyer.Close()
+	reader := client(kgo.ConsumerGroup("readers"), kgo.ConsumeTopics("first"), kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	for seen := 0; seen < 13; {
+		seen += reader.PollFetches(ctx).NumRecords()
+		must(ctx.Err())
+	}
+	must(reader.CommitUncommittedOffsets(ctx))
+	reader.Close()
+	lags, err := admin.Lag(ctx, "readers")
+	must(err)
+	must(lags.Error())
+	_, err = admin.DeleteTopics(ctx, "first")
+	must(err)
+}
+
 func main() {
+	if os.Args[2] == "traffic" {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		short(ctx, kadm.NewClient(client()))
+		return
+	}
 	count, err := strconv.Atoi(os.Args[2])
 	must(err)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)

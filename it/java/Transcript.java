@@ -41,6 +41,7 @@ public class Transcript {
         Map.entry("kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"),
         Map.entry("kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand"),
         Map.entry("kafka-client-metrics", "org.apache.kafka.tools.ClientMetricsCommand"),
+        Map.entry("kafka-dump-log", "org.apache.kafka.tools.DumpLogSegments"),
         Map.entry("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
         Map.entry("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
         Map.entry("kafka-console-share-consumer", "org.apache.kafka.tools.consumer.ConsoleShareConsumer"));
@@ -105,6 +106,7 @@ public class Transcript {
                 given = new ArrayList<>(words.subList(1, words.size()));
                 given.addAll(List.of("--bootstrap-server", server));
             }
+            if (words.get(0).equals("kafka-dump-log")) given = new ArrayList<>(words.subList(1, words.size()));
             Class.forName(name).getMethod("main", String[].class).invoke(null, (Object) given.toArray(new String[0]));
             return ended == null ? 0 : ended;
         } catch (java.lang.reflect.InvocationTargetException e) {

@@ -3,6 +3,7 @@
 //!
 //! `TACCOLA_BIN` names the binary (`cargo xtask test` sets it); without it the debug binary is built first.
 
+pub mod alternate;
 pub mod clients;
 pub mod compacted;
 pub mod conn;
@@ -22,6 +23,7 @@ pub mod power;
 pub mod proxy;
 pub mod requests;
 pub mod server;
+pub mod traffic;
 pub mod txn;
 pub mod txn_answers;
 pub mod txn_campaign;

@@ -9,12 +9,14 @@ use taccola_wire::messages::*;
 
 use super::Differential;
 use super::equal;
+use crate::requests::list_offset;
 
 pub(crate) fn run(d: &mut Differential) {
     let topic =
         CreatableTopic { name: "e-one".to_owned(), num_partitions: 3, replication_factor: 1, ..Default::default() };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..Default::default() };
     d.at("prepare", 7, &request, |response| response.topics.clear());
+    old_metadata(d);
     elect(d);
     reassign(d);
     list(d);
@@ -24,6 +26,27 @@ pub(crate) fn run(d: &mut Differential) {
         d.at(case, 0, &UnregisterBrokerRequest { broker_id }, |response| {
             equal::message(response.error_code, &mut response.error_message);
         });
+    }
+}
+
+/// Metadata before auto-creation could be turned off; later versions are asked where topics are made.
+fn old_metadata(d: &mut Differential) {
+    let all = |version| if version == 0 { Some(Vec::new()) } else { None };
+    let named = |name: &str| {
+        let topic = metadata_request::MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() };
+        Some(vec![topic])
+    };
+    d.prepare("a leader", |conn| list_offset(conn, "e-one", 2, -1).0 == 0);
+    for version in 0..=3 {
+        for (case, topics) in [("all", all(version)), ("one", named("e-one")), ("a bad name", named("a b"))] {
+            let request = MetadataRequest { topics, ..Default::default() };
+            d.at(case, version, &request, |response| {
+                response.brokers.iter_mut().for_each(|broker| broker.port = broker.port.min(1));
+                response.cluster_id = response.cluster_id.take().map(|_| "its id".to_owned());
+                response.topics.sort_by(|a, b| a.name.cmp(&b.name));
+                response.topics.iter_mut().for_each(|topic| topic.partitions.sort_by_key(|row| row.partition_index));
+            });
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn run(d: &mut Differential) {
     list(d);
 }
 
-fn described(response: &mut DescribeConfigsResponse) {
+pub(crate) fn described(response: &mut DescribeConfigsResponse) {
     for result in &mut response.results {
         equal::message(result.error_code, &mut result.error_message);
         result.configs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -122,7 +122,10 @@ fn describe(d: &mut Differential) {
     d.at("nothing", 4, &request(vec![]), described);
     d.at("logger", 4, &request(vec![resource(LOGGER, "0", Some(&["root"]))]), |response| {
         described(response);
-        response.results.iter_mut().flat_map(|r| &mut r.configs).for_each(|config| config.read_only = false);
+        response.results.iter_mut().flat_map(|r| &mut r.configs).for_each(|config| {
+            // The level is what logging was set up with.
+            (config.read_only, config.value) = (false, None);
+        });
     });
 }
 

@@ -1,42 +1,70 @@
 //! The same requests at two brokers, and what differs between their replies. One is Apache Kafka, the oracle: a live one, or
 //! what a live one answered when it was recorded.
 //!
-//! What must differ (ids, addresses, times, wordings) is made equal before comparing.
+//! What must differ (ids, addresses, times, wordings) is made equal before comparing. Cases are told in areas, each for a
+//! broker of its own; what Kafka 4.3.1 answers in an area stands in `it/testdata/answers/AREA.answers`.
 
 mod cluster;
 mod configs;
+pub mod coverage;
+mod data;
 mod equal;
+mod frames;
 mod groups;
+mod membership;
+mod purpose;
 mod recording;
 mod records;
+mod share_data;
+mod share_state;
 mod topics;
 
 use std::fmt::{Debug, Write as _};
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use taccola_wire::api::ApiKey;
 use taccola_wire::codec::Request;
 
 pub use self::groups::PROPERTIES;
+pub use self::purpose::ON_PURPOSE;
 use self::recording::{Recording, compact};
 use crate::conn::Conn;
 use crate::eventually;
 
-/// Cases that differ on purpose: how their names begin, and why.
-pub const ON_PURPOSE: &[(&str, &str)] = &[
-    ("Metadata v12: no id and no name", "Kafka fails with UNKNOWN_SERVER_ERROR; here an id that nobody has is unknown"),
-    ("Metadata v13: no id and no name", "as above"),
-    ("DeleteTopics v6: no name and no id, twice", "Kafka has one row for both, here each has its own"),
-    ("DescribeProducers v0: twice", "Kafka answers as often as it is asked, which has no bound"),
-    ("AlterConfigs v2: resource twice", "Kafka closes the connection; here it is INVALID_REQUEST for the resource"),
-    ("IncrementalAlterConfigs v1: unknown operation", "Kafka: UNKNOWN_SERVER_ERROR; here INVALID_REQUEST"),
-    ("IncrementalAlterConfigs v1: negative operation", "as above"),
-    ("IncrementalAlterConfigs v1: logger", "levels are fixed at start: INVALID_REQUEST whatever the change"),
-    ("DescribeShareGroupOffsets v1: some, and what is not there", "Kafka fails and closes the connection"),
-    ("StreamsGroupHeartbeat v0: a topology with a copartition group that is none", "Kafka: UNKNOWN_SERVER_ERROR"),
-    ("StreamsGroupHeartbeat v0: a topology with the same part twice", "Kafka: UNKNOWN_SERVER_ERROR"),
-    ("StreamsGroupHeartbeat v0: older topology", "Kafka: UNKNOWN_SERVER_ERROR; a negative epoch is no topology's"),
-];
+/// What makes replies equal whoever asks.
+pub(crate) mod normal {
+    pub(crate) use super::configs::described as configs;
+    pub(crate) use super::data::{api_versions, in_fetch as fetched};
+    pub(crate) use super::share_data::in_words as share_fetched;
+}
+
+/// Cases that belong together.
+pub struct Area {
+    pub name: &'static str,
+    run: fn(&mut Differential),
+}
+
+impl Area {
+    /// Where it stands what Kafka answered.
+    pub fn file(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/answers/{}.answers", self.name))
+    }
+
+    pub fn answers(&self) -> String {
+        std::fs::read_to_string(self.file()).expect("recorded answers")
+    }
+}
+
+macro_rules! areas {
+    ($($name:ident),*) => {
+        &[$(Area { name: stringify!($name), run: $name::run }),*]
+    };
+}
+
+pub const AREAS: &[Area] =
+    areas![topics, records, configs, cluster, groups, membership, data, share_data, share_state, frames];
 
 /// A broker that is asked now.
 struct Live {
@@ -84,6 +112,17 @@ impl Live {
     }
 }
 
+impl Live {
+    fn ask_raw(&mut self, key: ApiKey, version: i16, body: &[u8]) -> &'static str {
+        let asked = self.conn.send_body(key, version, body).and_then(|_| self.conn.frame());
+        if asked.is_ok() {
+            return "a reply";
+        }
+        self.conn = Conn::connect_to(self.address).expect("the broker still listens");
+        "no reply"
+    }
+}
+
 /// Who says what is right.
 enum Oracle {
     Live(Live),
@@ -125,18 +164,8 @@ impl Differential {
         Self { oracle, asked, filter, cases: 0, differing: 0, on_purpose: 0, report: String::new() }
     }
 
-    /// Topics, records, configs, the cluster: what is compared with a live Kafka alone.
-    pub fn run_all(&mut self) {
-        topics::run(self);
-        records::run(self);
-        configs::run(self);
-        cluster::run(self);
-        groups::run(self);
-    }
-
-    /// Groups of every kind: what is also recorded.
-    pub fn run_groups(&mut self) {
-        groups::run(self);
+    pub fn run(&mut self, area: &Area) {
+        (area.run)(self);
     }
 
     /// What a recorder has heard.
@@ -195,23 +224,41 @@ impl Differential {
         R::Response: Debug,
     {
         let name = format!("{} v{version}: {case}", R::KEY);
-        let on_purpose = ON_PURPOSE.iter().any(|(known, _)| name.starts_with(known));
         let (pretty, short) = self.asked.ask(&request, version, &until, &equal);
         let (right, said) = match &mut self.oracle {
             Oracle::Live(kafka) => (kafka.ask(&request, version, &until, &equal).0, pretty),
             Oracle::Recorded(recording) => (recording.next(&name), short),
             Oracle::Recorder(recording) => return recording.add(name, short),
         };
+        self.compare(&name, &right, &said);
+    }
+
+    /// A request whose body is nothing that its version knows. Answers only whether there is a reply.
+    fn raw(&mut self, case: &str, key: ApiKey, version: i16, body: &[u8]) {
+        let name = format!("{key:?} v{version}: {case}");
+        let said = self.asked.ask_raw(key, version, body);
+        let right = match &mut self.oracle {
+            Oracle::Live(kafka) => kafka.ask_raw(key, version, body).to_owned(),
+            Oracle::Recorded(recording) => recording.next(&name),
+            Oracle::Recorder(recording) => return recording.add(name, said.to_owned()),
+        };
+        self.compare(&name, &right, said);
+    }
+
+    fn compare(&mut self, name: &str, right: &str, said: &str) {
         if !name.contains(&self.filter) {
             return;
         }
         self.cases += 1;
-        if right != said && on_purpose {
+        if right == said {
+            return;
+        }
+        if ON_PURPOSE.iter().any(|(known, _)| name.starts_with(known)) {
             self.on_purpose += 1;
-        } else if right != said {
+        } else {
             self.differing += 1;
             let _ = writeln!(self.report, "{name}");
-            difference(&right, &said, &mut self.report);
+            difference(right, said, &mut self.report);
         }
     }
 

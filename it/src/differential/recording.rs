@@ -1,6 +1,9 @@
-//! What Kafka answered, kept as text: a line with the case, and an indented one with the answer.
+//! What Kafka answered, kept as text: a line with the case, and an indented one with the answer, or with [`SAME`] where it
+//! is the one before.
 
 use std::fmt::Write as _;
+
+const SAME: &str = "=";
 
 #[derive(Debug, Default)]
 pub(super) struct Recording {
@@ -11,9 +14,14 @@ pub(super) struct Recording {
 impl Recording {
     pub(super) fn read(text: &str) -> Self {
         let mut answers: Vec<(String, String)> = Vec::new();
+        let mut before = String::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             match (line.strip_prefix("  "), answers.last_mut()) {
-                (Some(answer), Some(last)) => last.1 = answer.to_owned(),
+                (Some(SAME), Some(last)) => last.1.clone_from(&before),
+                (Some(answer), Some(last)) => {
+                    answer.clone_into(&mut before);
+                    answer.clone_into(&mut last.1);
+                }
                 _ => answers.push((line.to_owned(), String::new())),
             }
         }
@@ -34,8 +42,10 @@ impl Recording {
 
     pub(super) fn written(&self) -> String {
         let mut text = String::new();
+        let mut before = "";
         for (case, answer) in &self.answers {
-            let _ = writeln!(text, "{case}\n  {answer}");
+            let _ = writeln!(text, "{case}\n  {}", if answer == before { SAME } else { answer });
+            before = answer;
         }
         text
     }
@@ -89,7 +99,10 @@ mod tests {
         let mut recording = Recording::default();
         recording.add("A v1: x".to_owned(), "R { a: 1 }".to_owned());
         recording.add("A v1: y".to_owned(), "no reply".to_owned());
+        recording.add("A v1: z".to_owned(), "no reply".to_owned());
+        assert!(recording.written().ends_with("A v1: z\n  =\n"));
         let mut read = Recording::read(&format!("# a header\n{}", recording.written()));
         assert_eq!((read.next("A v1: x").as_str(), read.next("A v1: y").as_str()), ("R { a: 1 }", "no reply"));
+        assert_eq!(read.next("A v1: z"), "no reply");
     }
 }

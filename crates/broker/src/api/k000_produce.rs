@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use taccola_base::planted::{Bug, planted};
-use taccola_log::{AppendError, LogError};
+use taccola_log::{AppendError, AppendOrigin, LogError};
 use taccola_net::server::{Call, Reply};
 use taccola_wire::batch::validate::{Validated, validate};
 use taccola_wire::error::ErrorCode;
@@ -74,7 +74,7 @@ fn append_all(
     let acks = request.acks;
     let mut ticket = None;
     let mut response = ProduceResponse::default();
-    for topic in request.topic_data {
+    for topic in request.topic_data.into_iter().filter(|topic| !topic.partition_data.is_empty()) {
         response.responses.push(append_topic(broker, context, acks, topic, verified, &mut ticket));
     }
     if acks != ACKS_NONE {
@@ -164,11 +164,30 @@ struct Rejected {
     message: Option<String>,
     record_errors: Vec<BatchIndexAndErrorMessage>,
     log_start_offset: i64,
+    /// The log was not asked.
+    of_request: bool,
 }
 
 impl Rejected {
     fn code(code: ErrorCode) -> Self {
-        Self { code, message: None, record_errors: Vec::new(), log_start_offset: -1 }
+        Self { code, message: None, record_errors: Vec::new(), log_start_offset: -1, of_request: false }
+    }
+
+    /// With where the log begins, unless the log was not asked, or has no say in what is wrong.
+    fn with_log_start(self, partition: &Partition) -> Self {
+        let silent = [
+            ErrorCode::UnknownTopicOrPartition,
+            ErrorCode::NotLeaderOrFollower,
+            ErrorCode::MessageTooLarge,
+            ErrorCode::RecordListTooLarge,
+            ErrorCode::CorruptMessage,
+            ErrorCode::KafkaStorageError,
+        ];
+        if self.of_request || silent.contains(&self.code) {
+            return self;
+        }
+        let log_start_offset = partition.offsets().map_or(-1, |(_, _, log_start_offset)| log_start_offset);
+        Self { log_start_offset, ..self }
     }
 
     fn into_response(self, index: i32) -> PartitionProduceResponse {
@@ -208,7 +227,23 @@ fn append_partition(
     if let Some(reason) = broker.disk_space.refuses(partition.log_dir, records.len()) {
         return Err(Rejected { message: Some(reason), ..Rejected::code(ErrorCode::KafkaStorageError) });
     }
-    let mut batch = validated(broker, &partition, context.api_version, records)?;
+    let index = data.index;
+    append_records(broker, context, acks, index, &partition, records, origin, ticket)
+        .map_err(|rejected| rejected.with_log_start(&partition))
+}
+
+#[allow(clippy::too_many_arguments, reason = "the locals of its one caller")]
+fn append_records(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    acks: i16,
+    index: i32,
+    partition: &Arc<Partition>,
+    records: Bytes,
+    origin: AppendOrigin,
+    ticket: &mut Option<Ticket>,
+) -> Result<PartitionProduceResponse, Rejected> {
+    let mut batch = validated(broker, partition, context.api_version, records)?;
     if acks == ACKS_ALL {
         partition.check_min_isr().map_err(|error| Rejected::code(error_map::append(&error)))?;
     }
@@ -225,7 +260,7 @@ fn append_partition(
     broker.metrics.produced(batch.records.len());
     *ticket = (*ticket).max(outcome.ticket);
     Ok(PartitionProduceResponse {
-        index: data.index,
+        index,
         base_offset: outcome.base_offset,
         log_append_time_ms: outcome.log_append_time_ms,
         log_start_offset: outcome.log_start_offset,
@@ -238,6 +273,7 @@ fn validated(broker: &Broker, partition: &Partition, version: i16, records: Byte
     let settings = partition.topic_config().validation(version, verify_records, broker.now_ms());
     validate(records, &settings).map_err(|failure| Rejected {
         code: failure.code,
+        of_request: failure.of_request,
         message: Some(failure.message),
         record_errors: failure
             .record_errors

@@ -42,7 +42,7 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Fet
     let isolation = match request.isolation_level {
         0 => FetchIsolation::HighWatermark,
         1 => FetchIsolation::TxnCommitted,
-        _ => return FetchResponse { error_code: ErrorCode::UnknownServerError.code(), ..Default::default() },
+        _ => return refused(context.api_version, request, ErrorCode::UnknownServerError),
     };
     let limits = Limits {
         max_bytes: usize::try_from(request.max_bytes.min(broker.config.fetch.max_bytes)).unwrap_or(0),
@@ -60,6 +60,17 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Fet
     let mut response = build(read, scope);
     add_node_endpoints(broker, context, &mut response);
     response
+}
+
+/// The same error for all that was asked for. Clients of topic ids are told it once.
+fn refused(version: i16, request: FetchRequest, error: ErrorCode) -> FetchResponse {
+    let topics = if version < TOPIC_IDS_SINCE { request.topics } else { Vec::new() };
+    let responses = topics.into_iter().map(|topic| FetchableTopicResponse {
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+        partitions: topic.partitions.iter().map(|partition| error_data(partition.partition, error)).collect(),
+    });
+    FetchResponse { error_code: error.code(), responses: responses.collect(), ..Default::default() }
 }
 
 #[derive(Clone, Copy)]
@@ -264,8 +275,8 @@ fn read_partition(
     };
     match partition.check_leader_epoch(position.current_leader_epoch) {
         EpochCheck::Ok => {}
-        EpochCheck::Fenced => return failed(ErrorCode::FencedLeaderEpoch, Some(partition)),
-        EpochCheck::Unknown => return failed(ErrorCode::UnknownLeaderEpoch, Some(partition)),
+        EpochCheck::Fenced => return of_another_epoch(failed(ErrorCode::FencedLeaderEpoch, Some(partition))),
+        EpochCheck::Unknown => return of_another_epoch(failed(ErrorCode::UnknownLeaderEpoch, Some(partition))),
     }
     if let Some(diverging) = diverging_epoch(&partition, position) {
         let data = PartitionData {
@@ -294,6 +305,11 @@ fn read_partition(
         }
         Err(error) => failed(error_map::read(&error), Some(partition)),
     }
+}
+
+/// Kafka learns of a wrong epoch from the log, which then names no aborted transactions, not even none.
+fn of_another_epoch(outcome: Outcome) -> Outcome {
+    Outcome { data: PartitionData { aborted_transactions: None, ..outcome.data }, ..outcome }
 }
 
 /// The partition that a request means. An id whose name is known is looked up by name, as in Kafka: a topic that was

@@ -36,8 +36,9 @@ pub async fn handle(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let isolation = match request.isolation_level {
-        0 => FetchIsolation::HighWatermark,
-        _ => FetchIsolation::TxnCommitted,
+        0 => Ok(FetchIsolation::HighWatermark),
+        1 => Ok(FetchIsolation::TxnCommitted),
+        _ => Err(ErrorCode::UnknownServerError),
     };
     let mut response = ListOffsetsResponse::default();
     for topic in request.topics {
@@ -46,10 +47,14 @@ pub async fn handle(
             topic.partitions.iter().map(|p| p.partition_index).filter(|index| !seen.insert(*index)).collect();
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let answer = if repeated.contains(&wanted.partition_index) {
-                Err(ErrorCode::InvalidRequest)
-            } else {
-                look_up(broker, context.api_version, &topic.name, wanted, isolation).await
+            // Who asks twice hears once that this is nothing to ask.
+            if !seen.remove(&wanted.partition_index) {
+                continue;
+            }
+            let answer = match isolation {
+                Err(error) => Err(error),
+                Ok(_) if repeated.contains(&wanted.partition_index) => Err(ErrorCode::InvalidRequest),
+                Ok(isolation) => look_up(broker, context.api_version, &topic.name, wanted, isolation).await,
             };
             partitions.push(partition_response(context.api_version, wanted.partition_index, answer));
         }
@@ -157,7 +162,13 @@ fn found_below_bound(
         if query == TimestampQuery::Latest {
             return Ok(Some(OffsetForTimestamp { offset: bound, timestamp_ms: -1, leader_epoch }));
         }
-        let found = log.offset_for_timestamp(query)?;
+        let mut found = log.offset_for_timestamp(query)?;
+        // What is empty begins with the epoch of its leader.
+        if let Some(found) =
+            found.as_mut().filter(|found| found.leader_epoch < 0 && found.offset == log.log_end_offset())
+        {
+            found.leader_epoch = leader_epoch;
+        }
         let by_time = matches!(query, TimestampQuery::At(_) | TimestampQuery::MaxTimestamp);
         Ok(found.filter(|found| !by_time || found.offset < bound))
     });

@@ -40,7 +40,11 @@ pub async fn handle(
     let Some(only) = coordinators.pop() else { return FindCoordinatorResponse::default() };
     FindCoordinatorResponse {
         error_code: only.error_code,
-        error_message: only.error_message,
+        // Kafka names what is no error in these versions.
+        error_message: match only.error_code {
+            0 => Some(ErrorCode::None.name().to_owned()),
+            _ => only.error_message,
+        },
         node_id: only.node_id,
         host: only.host,
         port: only.port,

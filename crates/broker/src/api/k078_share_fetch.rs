@@ -26,6 +26,7 @@ use crate::share_fetch::{
 
 /// Renewals came with this version.
 const RENEWALS_SINCE: i16 = 2;
+const BATCH_OPTIMIZED: i8 = 0;
 const RECORD_LIMIT: i8 = 1;
 
 pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: ShareFetchRequest) -> ShareFetchResponse {
@@ -42,6 +43,9 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Sha
     let fetches = [request.max_bytes, request.min_bytes, request.max_records, request.max_wait_ms];
     if renewals && fetches.iter().any(|limit| *limit != 0) {
         return refused(ErrorCode::InvalidRequest, "A request with renew acknowledgements must not fetch.");
+    }
+    if !(BATCH_OPTIMIZED..=RECORD_LIMIT).contains(&request.share_acquire_mode) {
+        return refused(ErrorCode::UnknownServerError, "There is no such share acquire mode.");
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let session = match session(broker, context, &member, &request) {

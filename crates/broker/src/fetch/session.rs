@@ -203,7 +203,7 @@ impl FetchSessionCache {
 
     fn open(&mut self, request: FetchRequestView, now_ms: i64, mut fresh_id: impl FnMut() -> i32) -> FetchContext {
         let partitions = request.partitions;
-        if partitions.is_empty() || !self.make_room(now_ms) {
+        if !self.make_room(now_ms) {
             return FetchContext::Full { session: None, partitions };
         }
         let id = loop {

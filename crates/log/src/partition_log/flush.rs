@@ -226,12 +226,14 @@ impl PartitionLog {
     }
 
     /// A clean stop: indexes completed, producer snapshot at the log end offset, flush. Answers the recovery point to
-    /// checkpoint. A log that was not written to since it was opened is not touched.
+    /// checkpoint. A log that was neither written to nor recovered since it was opened is not touched.
     pub fn close(mut self, now_ms: i64) -> Result<Offset, LogError> {
         self.check_online()?;
+        // Also of a log that was only recovered: after a clean stop Kafka takes a log without a snapshot for one without
+        // producers, and would forget the transactions that are open in it.
+        self.write_snapshot(self.log_end_offset);
         if self.active.is_some() {
             self.seal_active().map_err(|e| self.go_offline(e))?;
-            self.write_snapshot(self.log_end_offset);
             self.remove_stray_snapshots();
         }
         // Recovery may have written them where nothing was appended since.

@@ -99,11 +99,17 @@ pub struct ValidationError {
     /// Index of the record in its batch and what is wrong with it; at most [`RECORD_ERRORS_MAX`].
     pub record_errors: Vec<(i32, String)>,
     pub message: String,
+    /// Wrong whatever the topic is: Kafka finds it in the request, and asks no log (`ProduceRequest.validateRecords`).
+    pub of_request: bool,
 }
 
 impl ValidationError {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, record_errors: Vec::new(), message: message.into() }
+        Self { code, record_errors: Vec::new(), message: message.into(), of_request: false }
+    }
+
+    fn of_request(self) -> Self {
+        Self { of_request: true, ..self }
     }
 
     fn invalid(message: impl Into<String>) -> Self {
@@ -218,14 +224,15 @@ pub fn validate(records: Bytes, settings: &Settings) -> Result<Validated, Valida
 /// Judges the records of one partition. On success the batch is the first [`BatchHeader::size_bytes`] bytes of
 /// `records`; the beginning of a second one that was cut off is ignored, as Kafka does.
 pub fn inspect(records: &[u8], settings: &Settings) -> Result<Inspected, ValidationError> {
-    let batch = one_batch(records)?;
+    let batch = one_batch(records).map_err(ValidationError::of_request)?;
     let header = BatchHeader::parse_whole(batch)?;
     let source = header.compression()?;
     if source == Compression::Zstd && !settings.zstd_allowed {
         return Err(ValidationError::new(
             ErrorCode::UnsupportedCompressionType,
             "zstd needs Produce version 7 or later",
-        ));
+        )
+        .of_request());
     }
     let client = settings.origin == Origin::Client;
     if client && header.base_offset != 0 {
@@ -385,7 +392,7 @@ impl RecordErrors {
         let Some((index, first)) = self.list.first() else { return Ok(()) };
         let code = if self.timestamp { ErrorCode::InvalidTimestamp } else { ErrorCode::InvalidRecord };
         let message = format!("{} records are refused; record {index}: {first}", self.list.len());
-        Err(ValidationError { code, message, record_errors: self.list })
+        Err(ValidationError { code, message, record_errors: self.list, of_request: false })
     }
 }
 

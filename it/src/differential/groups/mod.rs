@@ -84,13 +84,13 @@ fn seen(d: &mut Differential, name: &str) {
 }
 
 /// A broker's id of a topic.
-fn topic_id(conn: &mut Conn, name: &str) -> Uuid {
+pub(super) fn topic_id(conn: &mut Conn, name: &str) -> Uuid {
     let topic = MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() };
-    let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: false, ..Default::default() };
     conn.ask(&request, 12).topics.first().map_or(Uuid::ZERO, |topic| topic.topic_id)
 }
 
-fn strings(names: &[&str]) -> Vec<String> {
+pub(super) fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 

@@ -145,6 +145,19 @@ fn unclean_start_recovers_all_that_reached_the_file() {
 }
 
 #[test]
+fn a_log_that_was_only_recovered_leaves_its_producers_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    log.append(&mut producer_batch(2, 5, 0, 0, true), at(0)).unwrap();
+    drop(log);
+    let (log, _) = open(dir.path(), small_config(), unclean(0));
+    assert_eq!(log.close(0).unwrap(), 2);
+    assert!(names(dir.path()).contains(&"00000000000000000002.snapshot".to_owned()), "{:?}", names(dir.path()));
+    let (log, _) = open(dir.path(), small_config(), clean(2));
+    assert_eq!(log.last_stable_offset(), 0, "the transaction is open still");
+}
+
+#[test]
 fn a_torn_tail_is_cut_off_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = create(dir.path(), LogConfig::default());
