@@ -145,11 +145,11 @@ fn a_cooperative_member_reads_on_while_its_group_rebalances() {
 
         let members = &mut [&mut first, &mut second];
         // What they give up goes to the third when they have joined once more.
-        let thirds = |members: &[&mut GroupConsumer], found: &[String]| {
-            counts(members) == [2, 2] && found.len() >= 3 && waiting.is_finished()
-        };
+        let thirds = |members: &[&mut GroupConsumer], _: &[String]| counts(members) == [2, 2] && waiting.is_finished();
         let others = poll_until("thirds", members, thirds).await;
-        assert_eq!(others.iter().collect::<BTreeSet<_>>().len(), 3, "the second's own");
+        // The second's own; of the partition that it gave up the record may have come to the third.
+        let once: BTreeSet<_> = others.iter().collect();
+        assert!(once.len() == others.len() && others.iter().all(|value| !read.contains(value)), "{others:?}");
         assert!(partitions(&first).is_subset(&one) && partitions(&second).is_subset(&two), "sticky");
         let third = waiting.await.expect("the third polls on");
         assert!(partitions(&third).is_disjoint(&partitions(&first)));
