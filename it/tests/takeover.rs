@@ -42,7 +42,7 @@ fn alternate(test: &str, kafka_first: bool) {
     let home = Arc::new(tempfile::tempdir().expect("a temporary folder"));
     let seed = number("SEED", 7) + u64::from(kafka_first);
     println!("seed {seed}");
-    let mut world = World::new(seed, usize::try_from(number("STEPS", 30)).expect("a count"));
+    let mut world = World::new(seed, usize::try_from(number("STEPS", 12)).expect("a count"));
     let mut taccola = Broker::prepare_in(home.clone(), PROPERTIES);
     let mut known: Option<State> = None;
     let turns = number("SWAPS", 1) * 2 + 1;
