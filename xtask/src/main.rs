@@ -10,6 +10,7 @@ mod golden;
 mod kafka_jars;
 mod planted;
 mod shell;
+mod simulate;
 mod status;
 mod suites;
 mod test;
@@ -30,6 +31,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("suites", suites::USAGE, suites::run),
     ("fuzz", fuzz::USAGE, fuzz::run),
     ("planted", planted::USAGE, planted::run),
+    ("simulate", simulate::USAGE, simulate::run),
     ("codegen", codegen::USAGE, |_, arguments| codegen::run(arguments)),
     ("golden", golden::USAGE, |_, arguments| golden::run(arguments)),
 ];

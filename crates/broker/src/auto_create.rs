@@ -1,7 +1,6 @@
 //! Topics that are created because somebody asks for them: by Metadata where `auto.create.topics.enable` says so, and the
 //! coordinators' own topics when they are first needed. Answers to Kafka's `AutoTopicCreationManager`.
 
-use taccola_base::Uuid;
 use taccola_base::topic::{
     GROUP_METADATA_TOPIC, REMOTE_LOG_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSACTION_STATE_TOPIC, is_internal,
     validate_topic_name,
@@ -24,7 +23,7 @@ impl Broker {
         }
         let request = CreateTopicsRequest { topics, timeout_ms: 30_000, ..Default::default() };
         let created =
-            self.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
+            self.command(|controller, image| controller.create_topics(image, &request, &mut crate::random::uuid)).await;
         match created {
             Ok(response) => {
                 for topic in response.topics.iter().filter(|t| t.error_code != ErrorCode::None.code()) {

@@ -14,11 +14,19 @@ const SLEW: i64 = 64;
 
 /// Milliseconds since 1970, as records and checkpoints carry them.
 pub fn now_ms() -> i64 {
+    #[cfg(test)]
+    if let Some(now_ms) = crate::simulation::world::now_ms() {
+        return now_ms;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Milliseconds since 1970 for deadlines: never goes back, never jumps.
 pub fn timer_ms() -> i64 {
+    #[cfg(test)]
+    if let Some(now_ms) = crate::simulation::world::now_ms() {
+        return now_ms;
+    }
     static STEADY: OnceLock<(Instant, Mutex<Steady>)> = OnceLock::new();
     let (begun, steady) = STEADY.get_or_init(|| (Instant::now(), Mutex::new(Steady::new(now_ms()))));
     let mut steady = steady.lock();

@@ -21,6 +21,8 @@ pub mod serve;
 pub mod share_fetch;
 pub mod share_groups;
 pub mod share_state;
+#[cfg(test)]
+mod simulation;
 pub mod startup;
 mod tier;
 pub mod topic_config;

@@ -77,8 +77,11 @@ impl PartitionTable {
         inner.topics.get(topic).map(|topic| topic.partitions.iter().flatten().cloned().collect()).unwrap_or_default()
     }
 
-    /// All partitions at this moment.
+    /// All partitions at this moment, in the order of their names: rounds over them are the same in every process.
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        self.inner.read().topics.values().flat_map(|topic| topic.partitions.iter().flatten().cloned()).collect()
+        let inner = self.inner.read();
+        let mut topics: Vec<_> = inner.topics.iter().collect();
+        topics.sort_unstable_by_key(|(name, _)| *name);
+        topics.into_iter().flat_map(|(_, topic)| topic.partitions.iter().flatten().cloned()).collect()
     }
 }

@@ -18,6 +18,7 @@ use taccola_wire::error::ErrorCode;
 use crate::broker::Broker;
 use crate::clock;
 use crate::partition::Durability;
+use crate::runtime::blocking;
 use crate::runtime::coordinator::{Call, Caller, Coordinator, image, partition_for};
 use crate::runtime::housekeeping;
 use crate::runtime::journal::JournalRuntime;
@@ -47,7 +48,7 @@ pub(crate) fn serve_actions(broker: &Arc<Broker>) {
     broker.share_states.on_action(move |partition, action| {
         let weak = weak.clone();
         // The shard is locked, and this touches the disk.
-        handle.spawn_blocking(move || delete_records(&weak, partition, action));
+        blocking::spawn_on(&handle, move || delete_records(&weak, partition, action));
     });
 }
 

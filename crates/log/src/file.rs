@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 
+use crate::disk_watch::DiskOp;
+
 /// Pages come into the cache in runs of about this many bytes: one of each run is asked for.
 #[cfg(target_os = "linux")]
 const PROBE_STEP_BYTES: usize = 128 * 1024;
@@ -57,9 +59,10 @@ pub struct BufferedIo;
 impl SegmentIo for BufferedIo {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn SegmentFile>> {
         if create {
-            step()?;
+            step(&DiskOp::Create { path, emptied: false })?;
         }
         let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
+        opened(path, &file);
         Ok(Arc::new(BufferedFile { file }))
     }
 
@@ -80,7 +83,7 @@ struct BufferedFile {
 
 impl SegmentFile for BufferedFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        step_writing(|| self.file.write_all_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position))?;
+        step_writing(&self.file, position, bytes)?;
         self.file.write_all_at(bytes, position)
     }
 
@@ -127,12 +130,12 @@ impl SegmentFile for BufferedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        step()?;
+        step(&DiskOp::Sync { file: &self.file })?;
         self.file.sync_data()
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        step()?;
+        step(&DiskOp::SetLen { file: &self.file, length })?;
         self.file.set_len(length)
     }
 
@@ -141,13 +144,14 @@ impl SegmentFile for BufferedFile {
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {
+        step(&DiskOp::SetLen { file: &self.file, length })?;
         self.file.set_len(length)
     }
 }
 
 /// Makes the folder's entries durable.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    step()?;
+    step(&DiskOp::SyncDir { path })?;
     File::open(path)?.sync_all()
 }
 
@@ -164,58 +168,86 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Makes a file with this content, and flushes it.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    step()?;
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    step_writing(|| file.write_all_at(content.get(..content.len() / 2).unwrap_or_default(), 0))?;
-    file.write_all_at(content, 0)?;
-    step()?;
+    let file = write_unsynced(path, content)?;
+    step(&DiskOp::Sync { file: &file })?;
     file.sync_data()
 }
 
 /// Makes a file with this content, or replaces what it holds, without a flush.
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    step()?;
-    step_writing(|| std::fs::write(path, content.get(..content.len() / 2).unwrap_or_default()))?;
-    std::fs::write(path, content)
+    write_unsynced(path, content).map(|_| ())
+}
+
+fn write_unsynced(path: &Path, content: &[u8]) -> io::Result<File> {
+    step(&DiskOp::Create { path, emptied: true })?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    opened(path, &file);
+    step_writing(&file, 0, content)?;
+    file.write_all_at(content, 0)?;
+    Ok(file)
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    step()?;
+    step(&DiskOp::Rename { from, to })?;
     std::fs::rename(from, to)
 }
 
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
-    step()?;
+    step(&DiskOp::CreateDir { path })?;
     std::fs::create_dir(path)
 }
 
 /// Unlinks a folder with all that is in it.
 pub(crate) fn remove_dir_all(path: &Path) -> io::Result<()> {
-    step()?;
     // In two steps for the tests: a folder is not unlinked at once either.
     let mut entries = std::fs::read_dir(path)?;
     if let Some(entry) = entries.next().transpose()? {
         remove_if_exists(&entry.path())?;
-        step()?;
     }
+    step(&DiskOp::RemoveDirAll { path })?;
     std::fs::remove_dir_all(path)
 }
 
+/// Unlinks an empty folder.
+pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
+    step(&DiskOp::RemoveDirAll { path })?;
+    std::fs::remove_dir(path)
+}
+
 /// Comes before everything that changes the disk.
-#[cfg(not(test))]
-#[inline(always)]
-fn step() -> io::Result<()> {
+pub(crate) fn step(operation: &DiskOp<'_>) -> io::Result<()> {
+    #[cfg(test)]
+    crash::step()?;
+    #[cfg(feature = "simulation")]
+    crate::disk_watch::before(operation)?;
+    let _ = operation;
     Ok(())
 }
 
-#[cfg(not(test))]
+/// The same before a write. Who dies in it leaves a part of it.
+pub(crate) fn step_writing(file: &File, position: u64, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    crash::step_writing(|| file.write_all_at(bytes.get(..bytes.len() / 2).unwrap_or_default(), position))?;
+    step_of_a_write(&DiskOp::Write { file, position, bytes })
+}
+
+#[cfg(feature = "simulation")]
+fn step_of_a_write(operation: &DiskOp<'_>) -> io::Result<()> {
+    crate::disk_watch::before(operation)
+}
+
+#[cfg(not(feature = "simulation"))]
 #[inline(always)]
-fn step_writing(_half: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+fn step_of_a_write(_operation: &DiskOp<'_>) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-use crash::{step, step_writing};
+/// Comes after a file was opened, perhaps made.
+pub(crate) fn opened(path: &Path, file: &File) {
+    #[cfg(feature = "simulation")]
+    crate::disk_watch::opened(path, file);
+    let _ = (path, file);
+}
 
 /// Reads a small file, at most `limit` bytes of it; `None` when it is not there. A larger file is an error.
 pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
@@ -234,7 +266,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>
 
 /// Unlinks a file; one that is not there is fine.
 pub(crate) fn remove_if_exists(path: &Path) -> io::Result<()> {
-    step()?;
+    step(&DiskOp::RemoveFile { path })?;
     match std::fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

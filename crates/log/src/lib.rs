@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod cleaner;
 mod config;
+pub mod disk_watch;
 mod epoch_cache;
 mod error;
 mod file;

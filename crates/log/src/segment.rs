@@ -80,6 +80,8 @@ pub(crate) struct Segment {
     /// process and after [`Segment::load_for_append`].
     index_entries: u32,
     last_time_entry: i64,
+    /// The offset behind the last batch, where recovery read the segment to its end.
+    pub(crate) ends_at: Option<i64>,
     /// Set once known; kept up by appends.
     max_timestamp: OnceLock<MaxTimestamp>,
 }
@@ -124,6 +126,7 @@ impl Segment {
             time_index: IndexTable::default(),
             index_entries: 0,
             last_time_entry: -1,
+            ends_at: None,
             max_timestamp: OnceLock::new(),
         }
     }

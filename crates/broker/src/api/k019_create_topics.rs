@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use taccola_base::Uuid;
 use taccola_wire::messages::create_topics_request::CreateTopicsRequest;
 use taccola_wire::messages::create_topics_response::{CreatableTopicResult, CreateTopicsResponse};
 
@@ -17,7 +16,7 @@ pub async fn handle(
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let created =
-        broker.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
+        broker.command(|controller, image| controller.create_topics(image, &request, &mut crate::random::uuid)).await;
     created.unwrap_or_else(|error| {
         let failed = |name: &str| CreatableTopicResult {
             name: name.to_owned(),

@@ -45,7 +45,7 @@ pub async fn handle(
     let outcomes = {
         let broker = broker.clone();
         let asked = wanted.clone();
-        tokio::task::spawn_blocking(move || delete_all(&broker, asked)).await
+        crate::runtime::blocking::spawn(move || delete_all(&broker, asked)).await
     };
     let outcomes = outcomes.unwrap_or_else(|error| {
         tracing::error!(%error, "deleting records");

@@ -27,7 +27,7 @@ pub async fn handle(
 ) -> DescribeLogDirsResponse {
     let broker = broker.clone();
     // Asking the file system touches the disk.
-    let described = tokio::task::spawn_blocking(move || describe(&broker, request)).await;
+    let described = crate::runtime::blocking::spawn(move || describe(&broker, request)).await;
     let results = described.unwrap_or_else(|error| {
         tracing::error!(%error, "describing log directories");
         Vec::new()

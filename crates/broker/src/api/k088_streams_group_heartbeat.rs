@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use taccola_base::Uuid;
 use taccola_base::topic::{is_internal, validate_topic_name};
 use taccola_coord::{MISSING_INTERNAL_TOPICS, Response, StreamsHeartbeat};
 use taccola_meta::feature::STREAMS_VERSION;
@@ -93,7 +92,7 @@ async fn create_topics(broker: &Arc<Broker>, topics: Vec<CreatableTopic>) -> Vec
     let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
     let request = CreateTopicsRequest { topics, timeout_ms: CREATE_TIMEOUT_MS, validate_only: false };
     let created =
-        broker.command(|controller, image| controller.create_topics(image, &request, &mut Uuid::random)).await;
+        broker.command(|controller, image| controller.create_topics(image, &request, &mut crate::random::uuid)).await;
     let results = match created {
         Ok(response) => response.topics,
         Err(error) => {

@@ -68,7 +68,7 @@ async fn run_one(broker: Arc<Broker>) {
             () = tokio::time::sleep(backoff) => {}
         }
         let worker = broker.clone();
-        let work = tokio::task::spawn_blocking(move || while clean_dirtiest(&worker, hash_key) {});
+        let work = super::blocking::spawn(move || while clean_dirtiest(&worker, hash_key) {});
         if let Err(error) = work.await {
             tracing::error!(%error, "the cleaner");
         }
@@ -81,7 +81,7 @@ fn hash_key() -> (u64, u64) {
     (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes(rest))
 }
 
-fn load_checkpoints(broker: &Broker) {
+pub(crate) fn load_checkpoints(broker: &Broker) {
     let mut inner = broker.cleaner.inner.lock();
     for dir in &broker.log_dirs {
         let read = match log_dir::read_offsets(&dir.path, log_dir::CLEANER_CHECKPOINT) {
@@ -100,7 +100,7 @@ fn load_checkpoints(broker: &Broker) {
 }
 
 /// Cleans the log with the largest dirty share. False: none is due, or the broker stops.
-fn clean_dirtiest(broker: &Broker, hash_key: (u64, u64)) -> bool {
+pub(crate) fn clean_dirtiest(broker: &Broker, hash_key: (u64, u64)) -> bool {
     if stopping(broker) {
         return false;
     }

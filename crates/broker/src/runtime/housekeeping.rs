@@ -59,12 +59,12 @@ fn interval(period: Duration) -> tokio::time::Interval {
 
 async fn blocking(broker: &Arc<Broker>, work: fn(&Broker)) {
     let broker = broker.clone();
-    if let Err(error) = tokio::task::spawn_blocking(move || work(&broker)).await {
+    if let Err(error) = super::blocking::spawn(move || work(&broker)).await {
         tracing::error!(%error, "housekeeping");
     }
 }
 
-fn apply_retention(broker: &Broker) {
+pub(crate) fn apply_retention(broker: &Broker) {
     if broker.recovery_mode.is_some() {
         return;
     }
@@ -96,7 +96,7 @@ fn checkpoint_log_start_offsets(broker: &Broker) {
     write_log_start_offsets(broker);
 }
 
-fn expire_producers(broker: &Broker) {
+pub(crate) fn expire_producers(broker: &Broker) {
     let now_ms = clock::now_ms();
     for partition in broker.partitions.all() {
         partition.with_log(|log| log.expire_producers(now_ms));
@@ -104,7 +104,7 @@ fn expire_producers(broker: &Broker) {
 }
 
 /// `flush.ms` and `flush.messages` of acks that did not wait for the disk.
-fn flush_by_time(broker: &Broker) {
+pub(crate) fn flush_by_time(broker: &Broker) {
     let now_ms = clock::now_ms();
     for partition in broker.partitions.all() {
         if partition.with_log(|log| log.flush_due(now_ms)).unwrap_or(false)

@@ -1,6 +1,7 @@
 //! What runs around the pure engines: the journal's group commit, the metadata log, replicas, group
 //! coordinators, housekeeping.
 
+pub(crate) mod blocking;
 pub mod cleaner;
 pub mod coordinator;
 pub mod housekeeping;

@@ -144,7 +144,7 @@ impl Broker {
     /// Renames a deleted partition's folder, which is unlinked after `log.segment.delete.delay.ms`.
     pub(crate) fn remove_log(&self, log: PartitionLog) {
         let at = log.topic_partition().to_string();
-        match log.rename_for_delete(Uuid::random()) {
+        match log.rename_for_delete(crate::random::uuid()) {
             Ok(path) => self.deleted_dirs.lock().push((clock::now_ms(), path)),
             Err(error) => tracing::error!(at, error = describe(&error), "cannot remove a partition's log"),
         }

@@ -36,7 +36,7 @@ pub async fn run(broker: Arc<Broker>) {
         if settings.scrub_bytes_per_second > 0 {
             let worker = broker.clone();
             // One thread of the pool for as long as a pass takes, asleep nearly all of the time.
-            if let Err(error) = tokio::task::spawn_blocking(move || pass(&worker)).await {
+            if let Err(error) = super::blocking::spawn(move || pass(&worker)).await {
                 tracing::error!(%error, "the scrubber");
             }
         }

@@ -125,7 +125,7 @@ pub async fn watch(broker: Arc<Broker>) {
         }
         let looker = broker.clone();
         // A disk that hangs holds a thread of the pool, no worker.
-        if let Err(error) = tokio::task::spawn_blocking(move || looker.disk_space.look()).await {
+        if let Err(error) = super::blocking::spawn(move || looker.disk_space.look()).await {
             tracing::error!(%error, "looking at the free space");
         }
     }

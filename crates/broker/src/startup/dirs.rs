@@ -54,14 +54,14 @@ pub fn open(config: &ServerConfig, now_ms: i64) -> Result<LogDirs, StartError> {
     }
     let cluster_id = match found.iter().flatten().next() {
         Some(properties) => properties.cluster_id.clone(),
-        None => config.cluster_id.clone().unwrap_or_else(|| Uuid::random().to_string()),
+        None => config.cluster_id.clone().unwrap_or_else(|| crate::random::uuid().to_string()),
     };
     let mut dirs = Vec::new();
     let mut checked = Vec::new();
     for ((path, lock), properties) in locked.into_iter().zip(found) {
         let complete = properties.as_ref().is_some_and(|p| p.directory_id.is_some());
         let known = properties.as_ref().and_then(|p| p.directory_id);
-        let id = known.unwrap_or_else(Uuid::random);
+        let id = known.unwrap_or_else(crate::random::uuid);
         let properties = MetaProperties {
             directory_id: Some(id),
             ..properties.unwrap_or(MetaProperties {

@@ -5,6 +5,7 @@ pub mod dirs;
 pub(crate) mod file_handles;
 mod recovery;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::fetch::session::FetchSessionCache;
 use crate::metrics::Metrics;
 use crate::partition::{Durability, Leadership, Partition};
 use crate::partitions::PartitionTable;
+use crate::runtime::blocking;
 use crate::runtime::cleaner::CleanerState;
 use crate::runtime::coordinator::{self, GroupCoordinator};
 use crate::runtime::housekeeping;
@@ -224,6 +226,10 @@ fn enter_recovery_mode(broker: &Broker, reason: &str) {
 
 /// A disk that cannot be trusted any more ends the process: what it really holds is found out by starting again.
 fn storage_failed(first_dir: &Path, reason: &str) {
+    #[cfg(test)]
+    if crate::simulation::world::storage_failed(reason) {
+        return;
+    }
     tracing::error!(reason, "storage failed; nothing more is acknowledged, and the broker stops");
     eprintln!(
         "FATAL storage failed: {reason}. Start the broker again once the disk is well: it re-reads what is there."
@@ -240,6 +246,11 @@ fn note_failure(first_dir: &Path) {
 }
 
 fn spawn_checkpointer(journal: &Arc<JournalRuntime>) -> Result<(), StartError> {
+    #[cfg(test)]
+    if crate::simulation::world::now_ms().is_some() {
+        // It has no threads: checkpoints are steps of its scheduler.
+        return Ok(());
+    }
     let journal = journal.clone();
     std::thread::Builder::new()
         .name("checkpointer".to_owned())
@@ -281,7 +292,7 @@ fn refuse_foreign_names(
     image: &MetadataImage,
     node_id: i32,
     was_deleted: &dyn Fn(Uuid) -> bool,
-    logs: &std::collections::HashMap<TopicPartition, recovery::OpenedLog>,
+    logs: &BTreeMap<TopicPartition, recovery::OpenedLog>,
 ) -> Result<(), StartError> {
     for (at, opened) in logs {
         let Some(id) = opened.topic_id else { continue };
@@ -338,7 +349,7 @@ fn adopt_logs(
     broker: &Broker,
     image: MetadataImage,
     was_deleted: &dyn Fn(Uuid) -> bool,
-    logs: std::collections::HashMap<TopicPartition, recovery::OpenedLog>,
+    logs: BTreeMap<TopicPartition, recovery::OpenedLog>,
 ) {
     broker.load_dynamic_config(&image);
     for (at, opened) in logs {
@@ -382,7 +393,7 @@ fn adopt_logs(
 fn set_aside(broker: &Broker, at: &TopicPartition, log_dir: usize) {
     let Some(dir) = broker.log_dirs.get(log_dir) else { return };
     let from = dir.path.join(at.to_string());
-    let id: String = Uuid::random().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let id: String = crate::random::uuid().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let suffix = format!("-{}.{id}-stray", at.partition);
     // Kafka cuts the topic's name where the whole would exceed a file name's 255 bytes.
     let topic: String = at.topic.chars().take(255usize.saturating_sub(suffix.len())).collect();
@@ -399,7 +410,7 @@ async fn register(broker: &Arc<Broker>, bound: &[(Listener, TcpListener)], clean
     log_dirs.sort();
     let spec = BrokerSpec {
         id: broker.node_id,
-        incarnation_id: Uuid::random(),
+        incarnation_id: crate::random::uuid(),
         listeners: registered_listeners(&broker.config, bound),
         rack: broker.config.rack.clone(),
         log_dirs,
@@ -430,7 +441,7 @@ fn controller_registration(config: &ServerConfig) -> ControllerRegistration {
     };
     ControllerRegistration {
         id: config.node_id,
-        incarnation_id: Uuid::random(),
+        incarnation_id: crate::random::uuid(),
         zk_migration_ready: false,
         listeners: config.net.controller_listeners.iter().map(endpoint).collect(),
         features: kafka_feature_ranges().collect(),
@@ -473,7 +484,7 @@ pub(crate) async fn close(broker: &Arc<Broker>) -> Result<(), StartError> {
     broker.journal.set_read_only(None);
     deregister(broker).await?;
     let broker = broker.clone();
-    let closed = tokio::task::spawn_blocking(move || close_blocking(&broker, epoch)).await;
+    let closed = blocking::spawn(move || close_blocking(&broker, epoch)).await;
     closed.unwrap_or_else(|error| Err(StartError::Config(error.to_string())))
 }
 

@@ -5,7 +5,7 @@
 //! durable, so damage up there (a page that never reached the disk) is cut off and replaced from the journal; damage
 //! below it is left to quarantine.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct OpenedLog {
 
 /// Everything in the log directories, open, and the journal, running.
 pub(super) struct OpenedLogs {
-    pub logs: HashMap<TopicPartition, OpenedLog>,
+    pub logs: BTreeMap<TopicPartition, OpenedLog>,
     pub journal: Journal,
     pub summary: RecoverySummary,
 }
@@ -45,7 +45,7 @@ pub struct RecoverySummary {
     pub quarantined_ranges: usize,
 }
 
-type Entries = HashMap<(Uuid, i32), Vec<JournalEntry>>;
+type Entries = BTreeMap<(Uuid, i32), Vec<JournalEntry>>;
 
 /// Opens every log of every directory, replays the journal into them, and starts the journal anew.
 pub(super) fn open_logs(
@@ -66,14 +66,14 @@ pub(super) fn open_logs(
         tracing::error!(%damage, "the journal is damaged: these acknowledged frames are lost");
         recovery.accept_damage();
     }
-    let mut entries: Entries = HashMap::new();
+    let mut entries: Entries = BTreeMap::new();
     while let Some(frame) = recovery.next_frame().map_err(journal_error)? {
         for entry in frame.entries {
             entries.entry((entry.topic_id, entry.partition)).or_default().push(entry);
         }
     }
     let mut summary = RecoverySummary { clean: true, ..Default::default() };
-    let mut logs = HashMap::new();
+    let mut logs = BTreeMap::new();
     for (index, dir) in dirs.dirs.iter().enumerate() {
         open_dir(dir, index, shared, config_of, &mut entries, now_ms, &mut summary, &mut logs)?;
     }
@@ -85,7 +85,7 @@ pub(super) fn open_logs(
         write_recovery_points(dirs, &logs)?;
     }
     journal::raise_marker(&first.path).map_err(|source| StartError::io("mark", &first.path, source))?;
-    let journal = recovery.start(Uuid::random()).map_err(journal_error)?;
+    let journal = recovery.start(crate::random::uuid()).map_err(journal_error)?;
     summary.logs = logs.len();
     Ok(OpenedLogs { logs, journal, summary })
 }
@@ -132,7 +132,7 @@ fn open_dir(
     entries: &mut Entries,
     now_ms: i64,
     summary: &mut RecoverySummary,
-    logs: &mut HashMap<TopicPartition, OpenedLog>,
+    logs: &mut BTreeMap<TopicPartition, OpenedLog>,
 ) -> Result<(), StartError> {
     let path = &dir.path;
     let failed = |error: LogError| StartError::Log { partition: path.display().to_string(), reason: describe(&error) };
@@ -204,6 +204,8 @@ fn open_log(
     summary.truncated_bytes += report.truncated_bytes;
     summary.quarantined_ranges += report.quarantined.len();
     summary.replayed_batches += replay(&mut log, hints.recovery_point, &journaled, now_ms).map_err(failed)?;
+    // What was only in the page cache is about to be served: it must not vanish with the power any more.
+    log.flush(now_ms).map_err(failed)?;
     log.set_high_watermark(log.log_end_offset());
     Ok(OpenedLog { log, log_dir: 0, topic_id: found.topic_id })
 }
@@ -251,7 +253,6 @@ fn replay(
             }
         }
     }
-    log.flush(now_ms)?;
     Ok(replayed)
 }
 
@@ -286,7 +287,7 @@ fn checkpoint(dir: &Path, file: &str) -> Result<log_dir::Offsets, StartError> {
     Ok(read.offsets)
 }
 
-fn write_recovery_points(dirs: &LogDirs, logs: &HashMap<TopicPartition, OpenedLog>) -> Result<(), StartError> {
+fn write_recovery_points(dirs: &LogDirs, logs: &BTreeMap<TopicPartition, OpenedLog>) -> Result<(), StartError> {
     for (index, dir) in dirs.dirs.iter().enumerate() {
         let of_dir = logs.values().filter(|opened| opened.log_dir == index);
         let points = of_dir.map(|opened| (opened.log.topic_partition().clone(), opened.log.recovery_point())).collect();
@@ -301,5 +302,37 @@ fn describe(error: &LogError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use taccola_base::config::{ServerConfig, Settings};
+    use taccola_log::{AppendContext, AppendOrigin};
+    use taccola_wire::batch::{BatchBuilder, Compression};
+
+    use super::*;
+
+    #[test]
+    fn what_only_the_page_cache_held_is_on_disk_before_it_is_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data").display().to_string();
+        let settings: Settings =
+            [("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", path.as_str())].into_iter().collect();
+        let config = ServerConfig::load(&settings).unwrap().config;
+        let dirs = crate::startup::dirs::open(&config, 0).unwrap();
+        let (shared, log_config) = (LogShared::new(16), Arc::new(LogConfig::default()));
+        let at = TopicPartition::new("t", 0);
+        let first = &dirs.dirs[0].path;
+        let mut log = PartitionLog::create(first, at.clone(), None, log_config.clone(), shared.clone()).unwrap();
+        let mut batch = BatchBuilder::new(Compression::None);
+        batch.append(0, None, Some(b"never acknowledged"), &[]);
+        let mut batch = BytesMut::from(batch.build().unwrap().as_ref());
+        log.append(&mut batch, AppendContext { origin: AppendOrigin::Client, leader_epoch: 0, now_ms: 0 }).unwrap();
+        drop(log);
+        let opened = open_logs(&dirs, 0, 1 << 20, &shared, &|_| log_config.clone(), 0).unwrap();
+        let log = &opened.logs[&at].log;
+        assert_eq!((log.high_watermark(), log.recovery_point()), (1, 1));
     }
 }

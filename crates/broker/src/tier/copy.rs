@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use taccola_base::{TopicPartition, Uuid};
+use taccola_base::TopicPartition;
 use taccola_log::CopyCandidate;
 use taccola_log::remote::{RemoteLogRecord, RemoteSegment, SegmentState};
 use taccola_remote::RemoteError;
@@ -78,7 +78,7 @@ impl RemoteStorage {
                 .map_err(|error| TierError::Log(describe(&error)))?
         };
         let segment = RemoteSegment {
-            id: Uuid::random(),
+            id: crate::random::uuid(),
             start_offset: candidate.base_offset,
             end_offset: candidate.end_offset - 1,
             broker_id: broker.node_id,

@@ -203,7 +203,11 @@ impl CleanJob {
                 Ok(Visit::Next)
             })?;
             match complete {
-                Walked::All => {}
+                // Where offsets are missing at the segment's end, or the next round would begin there again, for ever.
+                Walked::All => {
+                    let end = source.end_offset.min(self.first_uncleanable_offset);
+                    map.end_offset = map.end_offset.max(end);
+                }
                 Walked::Ended => break,
                 Walked::Stopped => return Ok(None),
             }

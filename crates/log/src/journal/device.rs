@@ -16,6 +16,9 @@ use super::device_linux as platform;
 use portable as platform;
 
 use super::buffer::AlignedBuf;
+use crate::disk_watch::DiskOp;
+use crate::file::{opened, step, step_writing};
+
 use super::{DirectIo, JournalError};
 
 /// Bytes of a reserved file that are filled when it is made.
@@ -89,6 +92,7 @@ impl FileDevice {
                 _ => JournalError::Io { op, source },
             }
         };
+        step(&DiskOp::Create { path, emptied: true }).map_err(fault("create"))?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -96,6 +100,8 @@ impl FileDevice {
             .truncate(true)
             .open(path)
             .map_err(fault("create"))?;
+        opened(path, &file);
+        step(&DiskOp::SetLen { file: &file, length: size_bytes }).map_err(fault("reserve"))?;
         let reserved = check_free(&file, size_bytes)
             .and_then(|()| platform::reserve(&file, size_bytes))
             .map_err(fault("reserve"))?;
@@ -112,6 +118,7 @@ impl FileDevice {
             }
             at += n as u64;
         }
+        step(&DiskOp::Sync { file: &file }).map_err(fault("sync"))?;
         file.sync_all().map_err(fault("sync"))
     }
 }
@@ -126,7 +133,9 @@ impl JournalDevice for FileDevice {
     }
 
     fn write_durable(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        step_writing(&self.file, position, bytes)?;
         self.file.write_all_at(bytes, position)?;
+        step(&DiskOp::Sync { file: &self.file })?;
         match self.mode {
             WriteMode::DirectSync => Ok(()),
             WriteMode::BufferedThenSync if planted(Bug::JournalNotSynced) => Ok(()),
@@ -147,11 +156,6 @@ fn check_free(file: &File, size_bytes: u64) -> io::Result<()> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     Ok(())
-}
-
-/// Makes the entries of a directory durable: created, renamed and removed names.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// What `device_linux` does, for systems that have no direct I/O of that kind.

@@ -6,14 +6,14 @@
 use std::io;
 use std::path::Path;
 
-use super::device::sync_dir;
+use crate::file::{create_dir, remove_dir, sync_dir};
 
 /// Name of the folder. What follows the last dash is no number, so it can never be taken for a partition's.
 pub const MARKER_DIR: &str = "taccola.journal.not-empty";
 
 /// Makes the folder, durably. Done when it already stands.
 pub fn raise_marker(log_dir: &Path) -> io::Result<()> {
-    match std::fs::create_dir(log_dir.join(MARKER_DIR)) {
+    match create_dir(&log_dir.join(MARKER_DIR)) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => sync_dir(log_dir),
     }
@@ -21,7 +21,7 @@ pub fn raise_marker(log_dir: &Path) -> io::Result<()> {
 
 /// Removes the folder, durably. Done when it is not there.
 pub fn lower_marker(log_dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir(log_dir.join(MARKER_DIR)) {
+    match remove_dir(&log_dir.join(MARKER_DIR)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => sync_dir(log_dir),
     }

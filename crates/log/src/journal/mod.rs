@@ -44,6 +44,7 @@ pub use recovery::{Journal, JournalDamage, Recovery, ReplayedFrame};
 pub use staging::{StageError, Staged, StagedFrame, Staging};
 pub use writer::{JournalTail, JournalWriter};
 
+use crate::file;
 use buffer::AlignedBuf;
 use device::FileDevice;
 use format::{BLOCK_BYTES, CLUSTER_ID_BYTES_MAX, RING_START, SLOTS, Slot, SlotState};
@@ -180,8 +181,8 @@ pub fn inspect(log_dir: &Path) -> Result<Option<JournalSummary>, JournalError> {
 pub fn set_aside(log_dir: &Path) -> Result<PathBuf, JournalError> {
     let io = |source| JournalError::Io { op: "rename", source };
     let aside = log_dir.join(DAMAGED_FILE);
-    std::fs::rename(log_dir.join(JOURNAL_FILE), &aside).map_err(io)?;
-    device::sync_dir(log_dir).map_err(io)?;
+    file::rename(&log_dir.join(JOURNAL_FILE), &aside).map_err(io)?;
+    file::sync_dir(log_dir).map_err(io)?;
     Ok(aside)
 }
 
@@ -229,12 +230,12 @@ fn create_file(path: &Path, config: &JournalConfig, identity: &JournalIdentity) 
         let mut device = FileDevice::open(&unfinished, DirectIo::Off)?;
         format_device(&mut device, identity)?;
         let io = |source| JournalError::Io { op: "rename", source };
-        std::fs::rename(&unfinished, path).map_err(io)?;
-        device::sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(io)
+        file::rename(&unfinished, path).map_err(io)?;
+        file::sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(io)
     });
     if made.is_err() {
         // Gives the space back; what matters is reported already.
-        let _ = std::fs::remove_file(&unfinished);
+        let _ = file::remove_if_exists(&unfinished);
     }
     made
 }

@@ -136,7 +136,7 @@ impl PartitionLog {
     }
 
     /// Applies a batch from the journal, with the offsets that it carries: appends one that lies behind the log's end,
-    /// writes one whose place is damaged back to its place, and skips one that is there. Entries come in the order in
+    /// writes one whose place is damaged or missing back to its place, and skips one that is there. Entries come in the order in
     /// which they were staged; [`finish_replay`](Self::finish_replay) ends it.
     pub fn replay(&mut self, batch: &[u8], now_ms: i64) -> Result<Replayed, AppendError> {
         let header = self.check_batch(batch)?;
@@ -146,7 +146,7 @@ impl PartitionLog {
         }
         let first = header.base_offset;
         let Some(index) = self.quarantined.iter().position(|range| range.first_offset == first) else {
-            return Ok(Replayed::Present);
+            return Ok(if self.put_behind(batch, &header)? { Replayed::Repaired } else { Replayed::Present });
         };
         if self.put_back(index, batch, &header)? { Ok(Replayed::Repaired) } else { Ok(Replayed::Present) }
     }
@@ -174,6 +174,31 @@ impl PartitionLog {
         if next_position == range.end_position {
             self.quarantined.remove(index);
         }
+        Ok(true)
+    }
+
+    /// Writes a batch behind a sealed segment's last one, where it belongs and is missing: the segment's end never reached
+    /// the disk, its successor did. In a log that may have gaps nothing else tells. A batch that was compacted away comes
+    /// back so, and goes again.
+    fn put_behind(&mut self, batch: &[u8], header: &BatchHeader) -> Result<bool, LogError> {
+        let index = self.segment_index(header.base_offset);
+        let Some(next_base) = self.segments.get(index + 1).map(|next| next.base_offset) else { return Ok(false) };
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(false) };
+        let base = segment.base_offset;
+        let is_missing = segment.ends_at.is_some_and(|end| header.base_offset >= end);
+        if !is_missing
+            || header.next_offset() > next_base
+            || self.quarantined.iter().any(|range| range.segment_base_offset == base)
+        {
+            return Ok(false);
+        }
+        let path = segment.path(&self.dir, Kind::Log);
+        let file = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        file.write_at(batch, segment.size).map_err(|e| LogError::io("write", path, e))?;
+        segment.size += batch.len() as u64;
+        segment.ends_at = Some(header.next_offset());
+        segment.log_dirty = true;
+        self.repaired_from = Some(self.repaired_from.map_or(base, |from| from.min(base)));
         Ok(true)
     }
 
@@ -251,6 +276,7 @@ impl PartitionLog {
         let file = Arc::new(Salvaged::new(segment.open(&self.shared, &self.dir, Kind::Log)?));
         segment.size = file.len().map_err(io_error)?;
         segment.unchecked_below = start.position;
+        segment.ends_at = None;
         segment.forget_max_timestamp();
         segment.set_max_timestamp(MaxTimestamp::NONE);
         if start.position == 0 {
@@ -284,6 +310,9 @@ impl PartitionLog {
                     scanner.advance(&header);
                 }
                 Step::End => {
+                    if let Some(segment) = self.segments.get_mut(index) {
+                        segment.ends_at = Some(bounds.offset_min);
+                    }
                     self.note_missing(index, &mut bounds, scanner.position(), &mut scan);
                     break;
                 }

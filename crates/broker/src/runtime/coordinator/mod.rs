@@ -12,7 +12,7 @@ pub mod image;
 mod load;
 mod timers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::context::RequestContext;
 use crate::partition::{Durability, Partition};
+use crate::runtime::blocking;
 use crate::runtime::journal::{JournalRuntime, Ticket};
 use timers::Timers;
 
@@ -40,7 +41,7 @@ pub type GroupCoordinator = Coordinator<GroupShard>;
 
 /// All shards of this broker.
 pub struct Coordinator<S: CoordinatorShard> {
-    shards: RwLock<HashMap<i32, Arc<Shard<S>>>>,
+    shards: RwLock<BTreeMap<i32, Arc<Shard<S>>>>,
     config: Mutex<S::Config>,
     /// What new shards begin with.
     image: Mutex<Arc<dyn ClusterImage>>,
@@ -183,7 +184,7 @@ impl<S: CoordinatorShard> Coordinator<S> {
             return self.load(&shard);
         }
         let me = self.me.clone();
-        self.handle.spawn_blocking(move || {
+        blocking::spawn_on(&self.handle, move || {
             if let Some(coordinator) = me.upgrade() {
                 coordinator.load(&shard);
             }

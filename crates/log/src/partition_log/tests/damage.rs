@@ -192,3 +192,30 @@ fn a_quarantine_that_names_nothing_is_forgotten() {
     let (log, _) = open(dir.path(), small_config(), clean(point));
     assert_eq!(all(&log), [(0, 0)]);
 }
+
+/// A power cut took the end of a sealed segment, and its successor is there. Where offsets may be missing this looks like
+/// compaction; only the journal knows better.
+#[test]
+fn the_journal_puts_back_what_a_sealed_segment_of_a_compacted_log_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig { cleanup_compact: true, ..small_config() };
+    let mut log = create(dir.path(), config.clone());
+    let mut journaled = Vec::new();
+    for _ in 0..12 {
+        let mut batch = batch(1, 200, 1);
+        log.append(&mut batch, at(1)).unwrap();
+        journaled.push(batch);
+    }
+    let (before, second) = (all(&log), log.segments[1].base_offset);
+    let first_file = dir.path().join("t-0/00000000000000000000.log");
+    drop(log);
+    // The last two batches of the first segment.
+    let kept: usize = journaled[..second as usize - 2].iter().map(|batch| batch.len()).sum();
+    std::fs::OpenOptions::new().write(true).open(first_file).unwrap().set_len(kept as u64).unwrap();
+    let hints = OpenHints { recovery_point: 0, compacted: true, ..OpenHints::default() };
+    let (mut log, _) = open(dir.path(), config, hints);
+    assert_eq!(all(&log).len(), before.len() - 2);
+    let repaired = journaled.iter().filter(|batch| log.replay(batch, 1).unwrap() == Replayed::Repaired).count();
+    log.finish_replay(1).unwrap();
+    assert_eq!((repaired, all(&log)), (2, before));
+}
