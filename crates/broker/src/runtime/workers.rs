@@ -50,6 +50,12 @@ impl Attendant {
         Ok(Self { shared, thread: thread.thread().clone() })
     }
 
+    /// One without a thread, for a simulation, which has one worker.
+    #[cfg(test)]
+    pub(crate) fn absent() -> Self {
+        Self { shared: Arc::default(), thread: thread::current() }
+    }
+
     /// A request comes in. Costs a load while others come in as well.
     pub fn notice(&self) {
         if !self.shared.busy.load(Ordering::Relaxed) && !self.shared.busy.swap(true, Ordering::AcqRel) {

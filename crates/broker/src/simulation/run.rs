@@ -24,6 +24,7 @@ use super::world;
 use crate::broker::Broker;
 use crate::dispatch::Dispatcher;
 use crate::partition::{FetchIsolation, Partition, ReadRejected};
+use crate::runtime::workers::Attendant;
 use crate::runtime::{cleaner, housekeeping};
 use crate::startup;
 
@@ -139,7 +140,7 @@ impl Run {
             }
             Err(error) => panic!("the broker does not start: {error}"),
         };
-        let dispatcher = Dispatcher::new(broker.clone());
+        let dispatcher = Dispatcher::new(broker.clone(), Attendant::absent());
         cleaner::load_checkpoints(&broker);
         if let Some(end) = self.begin(&dispatcher).await {
             return end;
