@@ -212,7 +212,9 @@ impl Segment {
                 return Ok(from_start);
             }
         };
-        let next_position = next.map(|next| u64::from(next.position)).filter(|position| *position < self.size);
+        let begin = entry.map_or(0, |entry| u64::from(entry.position));
+        let next_position = next.map(|next| u64::from(next.position));
+        let next_position = next_position.filter(|position| (begin + 1..self.size).contains(position));
         Ok(match entry {
             Some(entry) if u64::from(entry.position) < self.size => Hint {
                 position: u64::from(entry.position),
@@ -240,8 +242,16 @@ impl Segment {
             // An index is bounded by its segment, whose length a u32 holds.
             file.read_onto(&mut bytes, 0, usize::try_from(length).ok()?).ok().map(|()| bytes)
         };
-        let offsets = bytes_of(Kind::OffsetIndex).is_some_and(|b| parse_offset_index(&b).len() * 8 == b.len());
-        offsets && bytes_of(Kind::TimeIndex).is_some_and(|b| parse_time_index(&b).len() * 12 == b.len())
+        // The first batch has no entry in the offset index, and a time of zero is what a hole in a file looks like.
+        let offsets = bytes_of(Kind::OffsetIndex).is_some_and(|bytes| {
+            let entries = parse_offset_index(&bytes);
+            entries.len() * 8 == bytes.len() && entries.first().is_none_or(|(_, position)| *position > 0)
+        });
+        offsets
+            && bytes_of(Kind::TimeIndex).is_some_and(|bytes| {
+                let entries = parse_time_index(&bytes);
+                entries.len() * 12 == bytes.len() && entries.first().is_none_or(|(timestamp, _)| *timestamp > 0)
+            })
     }
 
     /// Reads what an append must know of the indexes.

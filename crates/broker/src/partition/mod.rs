@@ -134,6 +134,20 @@ impl Partition {
         state.log.take()
     }
 
+    /// The same for a clean stop. A flush under way comes to its end first: a log that is closed during one does not sync
+    /// what was appended since that began.
+    pub fn take_log_to_close(&self) -> Option<PartitionLog> {
+        loop {
+            let mut state = self.state.lock();
+            if !state.log.as_ref().is_some_and(PartitionLog::flush_is_running) {
+                state.wake_all();
+                return state.log.take();
+            }
+            drop(state);
+            std::thread::sleep(OTHER_FLUSH_POLL);
+        }
+    }
+
     /// Registers a fetch, unless more is visible than `seen_upper_bound`, in which case it wakes at once.
     pub fn register_waiter(&self, waiter: &Arc<FetchWaiter>, isolation: FetchIsolation, seen_upper_bound: i64) {
         let mut state = self.state.lock();

@@ -495,7 +495,7 @@ fn close_blocking(broker: &Broker, epoch: i64) -> Result<(), StartError> {
     let mut all = broker.partitions.all();
     all.push(broker.metadata_partition.clone());
     for partition in all {
-        let Some(log) = partition.take_log() else { continue };
+        let Some(log) = partition.take_log_to_close() else { continue };
         let failed = |error: taccola_log::LogError| StartError::Log {
             partition: partition.topic_partition.to_string(),
             reason: describe(&error),

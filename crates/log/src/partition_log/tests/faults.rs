@@ -463,16 +463,17 @@ fn what_a_crash_left_of_indexes_and_snapshots_is_gone_after_recovery() {
     let whole = std::fs::read(&index).unwrap();
     let mut torn = whole.clone();
     torn[32..64].fill(0);
-    std::fs::write(&index, &torn).unwrap();
-    std::fs::write(&snapshot, b"ha").unwrap();
-    let (log, _) = open(
-        dir.path(),
-        LogConfig { segment_bytes: 4_000, index_interval_bytes: 100, ..small_config() },
-        unclean(point),
-    );
-    assert_eq!(std::fs::read(&index).unwrap(), whole);
-    assert!(!snapshot.exists());
-    assert_eq!(log.log_end_offset(), i64::from(count));
+    let mut begins_torn = whole.clone();
+    begins_torn[..8].fill(0);
+    for torn in [torn, begins_torn] {
+        std::fs::write(&index, &torn).unwrap();
+        std::fs::write(&snapshot, b"ha").unwrap();
+        let config = LogConfig { segment_bytes: 4_000, index_interval_bytes: 100, ..small_config() };
+        let (log, _) = open(dir.path(), config, unclean(point));
+        assert_eq!(std::fs::read(&index).unwrap(), whole);
+        assert!(!snapshot.exists());
+        assert_eq!(log.log_end_offset(), i64::from(count));
+    }
 }
 
 #[test]
