@@ -173,8 +173,8 @@ impl Polled {
     fn start(mut member: GroupConsumer) -> Self {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let (kept, assigned, values) = (Arc::default(), Arc::default(), Arc::default());
-        let (kept_in, assigned_in): (Arc<Mutex<Option<BTreeSet<i32>>>>, Arc<Mutex<_>>) =
-            (Arc::clone(&kept), Arc::clone(&assigned));
+        let kept_in: Arc<Mutex<Option<BTreeSet<i32>>>> = Arc::clone(&kept);
+        let assigned_in: Arc<Mutex<BTreeSet<i32>>> = Arc::clone(&assigned);
         let values_in: Arc<Mutex<Vec<String>>> = Arc::clone(&values);
         let task = tokio::spawn(async move {
             while stopped.try_recv().is_err() {

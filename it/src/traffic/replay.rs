@@ -4,6 +4,7 @@
 //! brokers choose are learnt from the replies, and put into the requests that follow: topics, members, clusters, fetch
 //! sessions. A name that the one broker uses for one thing must be one name of the other.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io;
@@ -119,13 +120,15 @@ impl Replay {
                 replace(&mut frame, recorded.as_bytes(), own.as_bytes());
             }
         }
-        if !self.connections.contains_key(&connection) {
-            let stream = TcpStream::connect_timeout(&broker, WITHIN)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(WITHIN))?;
-            self.connections.insert(connection, stream);
-        }
-        let stream = self.connections.get_mut(&connection).ok_or_else(|| io::Error::other("no connection"))?;
+        let stream = match self.connections.entry(connection) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(new) => {
+                let stream = TcpStream::connect_timeout(&broker, WITHIN)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(WITHIN))?;
+                new.insert(stream)
+            }
+        };
         write_frame(stream, &frame)
     }
 

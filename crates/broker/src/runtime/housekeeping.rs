@@ -129,32 +129,43 @@ pub fn checkpoint(broker: &Broker) {
             tracing::error!(partition = %partition.topic_partition, error = describe(&error), "flush");
         }
     }
-    write_checkpoint(broker, log_dir::RECOVERY_POINT_CHECKPOINT, |partition| {
-        partition.with_log(|log| log.recovery_point())
-    });
+    write_recovery_points(broker);
     write_log_start_offsets(broker);
+}
+
+/// Where recovery has to begin, the metadata log included. False: not all is on disk.
+pub fn write_recovery_points(broker: &Broker) -> bool {
+    let metadata = Some(&broker.metadata_partition);
+    write_checkpoint(broker, log_dir::RECOVERY_POINT_CHECKPOINT, metadata, |partition| {
+        partition.with_log(|log| log.recovery_point())
+    })
 }
 
 /// Kafka lists only partitions whose log does not begin with their first segment. False: not all is on disk.
 pub fn write_log_start_offsets(broker: &Broker) -> bool {
-    write_checkpoint(broker, log_dir::LOG_START_OFFSET_CHECKPOINT, |partition| {
+    write_checkpoint(broker, log_dir::LOG_START_OFFSET_CHECKPOINT, None, |partition| {
         partition.with_log(|log| log.log_start_offset()).filter(|offset| *offset > 0)
     })
 }
 
 pub fn checkpoint_high_watermarks(broker: &Broker) {
-    write_checkpoint(broker, log_dir::HIGH_WATERMARK_CHECKPOINT, |partition| {
+    write_checkpoint(broker, log_dir::HIGH_WATERMARK_CHECKPOINT, None, |partition| {
         partition.with_log(|log| log.high_watermark())
     });
 }
 
 /// Writes one checkpoint file per log directory; a file that would not change is left alone. False: one was not written.
-fn write_checkpoint(broker: &Broker, file: &'static str, offset_of: impl Fn(&Partition) -> Option<i64>) -> bool {
+fn write_checkpoint(
+    broker: &Broker,
+    file: &'static str,
+    also: Option<&Arc<Partition>>,
+    offset_of: impl Fn(&Partition) -> Option<i64>,
+) -> bool {
     // Taken before the offsets are, so that of two rounds at once the later state is written last.
     let mut written = broker.checkpoints_written.lock();
     let mut by_dir: Vec<HashMap<TopicPartition, i64>> = vec![HashMap::new(); broker.log_dirs.len()];
-    for partition in broker.partitions.all() {
-        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir), offset_of(&partition)) {
+    for partition in broker.partitions.all().iter().chain(also) {
+        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir), offset_of(partition)) {
             offsets.insert(partition.topic_partition.clone(), offset);
         }
     }

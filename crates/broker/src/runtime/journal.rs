@@ -14,8 +14,8 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,8 @@ pub struct JournalRuntime {
     checkpointing: Mutex<()>,
     checkpoint_wanted: (Mutex<bool>, Condvar),
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
+    /// Tells the disk up to where each log is flushed. False: it could not.
+    note_recovery_points: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     /// Why nothing may be appended, if so.
     read_only: Mutex<Option<Arc<str>>>,
     is_read_only: AtomicBool,
@@ -120,10 +122,16 @@ impl JournalRuntime {
             checkpointing: Mutex::new(()),
             checkpoint_wanted: (Mutex::new(false), Condvar::new()),
             on_failure,
+            note_recovery_points: OnceLock::new(),
             read_only: Mutex::default(),
             is_read_only: AtomicBool::new(false),
             flush_us: AtomicU64::new(0),
         }
+    }
+
+    /// Sets, once, what tells the disk up to where each log is flushed: done before frames are let go of.
+    pub fn note_recovery_points_by(&self, note: Box<dyn Fn() -> bool + Send + Sync>) {
+        let _ = self.note_recovery_points.set(note);
     }
 
     /// From now on no partition takes a batch, or they do again (`None`).
@@ -220,7 +228,12 @@ impl JournalRuntime {
             loop {
                 match writer.write(frame) {
                     Err(error) if error.is_full() => {
-                        self.checkpoint().map_err(|reason| JournalError::Poisoned { reason: reason.into() })?
+                        let released =
+                            self.checkpoint().map_err(|reason| JournalError::Poisoned { reason: reason.into() })?;
+                        if !released {
+                            let reason = "it is full, and recovery points cannot be written";
+                            return Err(JournalError::Poisoned { reason: reason.into() });
+                        }
                     }
                     Err(error) => return Err(error),
                     Ok(_) => break,
@@ -280,8 +293,12 @@ impl JournalRuntime {
 
     // -- checkpoints -------------------------------------------------------------------------------------------------
 
-    /// Syncs every segment that has journaled batches, then lets go of their frames. Blocks for the disk.
-    pub fn checkpoint(&self) -> Result<(), String> {
+    /// Syncs every segment that has journaled batches, notes that, then lets go of their frames. Blocks for the disk. False:
+    /// it could not be noted, and the frames are kept.
+    ///
+    /// What was ever promised is so below its log's recovery point or in the journal, and recovery may cut a log off at a
+    /// hole above both.
+    pub fn checkpoint(&self) -> Result<bool, String> {
         let _one_at_a_time = self.checkpointing.lock();
         let up_to = self.tail.durable();
         let dirty = std::mem::take(&mut self.state.lock().dirty);
@@ -292,8 +309,11 @@ impl JournalRuntime {
             }
             partition.flush().map_err(|error| format!("{}: {error}", partition.topic_partition))?;
         }
+        if self.note_recovery_points.get().is_some_and(|note| !note()) {
+            return Ok(false);
+        }
         self.tail.release(up_to);
-        Ok(())
+        Ok(true)
     }
 
     fn request_checkpoint(&self) {

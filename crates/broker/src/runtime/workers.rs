@@ -5,8 +5,8 @@
 //!
 //! - [`wait_for_disk`] hands the worker's place on before it waits. That costs a switch of threads, so it is for waits that
 //!   are known to be long: reads of what is not cached, flushes of a disk that was slow before.
-//! - An [`Attendant`] for waits that nobody expected: while requests come in it wakes another worker every
-//!   [`ATTEND_EVERY`], which takes over the event loop if it is left alone. An idle broker's attendant sleeps.
+//! - An [`Attendant`] for waits that nobody expected: while requests come in it wakes another worker every 50 ms, which
+//!   takes over the event loop if it is left alone. An idle broker's attendant sleeps.
 
 use std::io;
 use std::sync::Arc;

@@ -318,7 +318,8 @@ impl Run {
 
     /// One round of what the broker does by itself.
     async fn background(&mut self, broker: &Arc<Broker>) {
-        let rounds: [(&str, fn(&Broker)); 7] = [
+        type Round = fn(&Broker);
+        let rounds: [(&str, Round); 7] = [
             ("retention", housekeeping::apply_retention),
             ("checkpoint", housekeeping::checkpoint),
             ("high watermarks", housekeeping::checkpoint_high_watermarks),

@@ -197,6 +197,10 @@ pub(crate) async fn open(
         refuse_foreign_names(&image, broker.node_id, &|id| metadata.was_deleted(id), &logs)?;
         adopt_logs(&broker, image, &|id| metadata.was_deleted(id), logs);
     }
+    let noting = Arc::downgrade(&broker);
+    broker.journal.note_recovery_points_by(Box::new(move || {
+        noting.upgrade().is_none_or(|broker| housekeeping::write_recovery_points(&broker))
+    }));
     register(&broker, bound, summary.clean).await?;
     if let Some(reason) = &broker.recovery_mode {
         enter_recovery_mode(&broker, reason);

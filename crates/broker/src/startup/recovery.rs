@@ -13,7 +13,7 @@ use taccola_base::planted::{Bug, planted};
 use taccola_base::topic::is_internal;
 use taccola_base::{TopicPartition, Uuid};
 use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalError, JournalIdentity};
-use taccola_log::log_dir::{self, FoundPartition};
+use taccola_log::log_dir::{self, CheckpointRead, FoundPartition};
 use taccola_log::{AppendError, LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport, Replayed};
 
 use super::StartError;
@@ -81,7 +81,8 @@ pub(super) fn open_logs(
         let topic = lost.first().map_or("", |entry| entry.topic.as_str());
         tracing::info!(topic, partition, %topic_id, batches = lost.len(), "journaled batches of a partition that is gone");
     }
-    if !recovery.was_clean() {
+    let lacks = |dir: &LogDir| !dir.path.join(log_dir::RECOVERY_POINT_CHECKPOINT).is_file();
+    if !recovery.was_clean() || dirs.dirs.iter().any(lacks) {
         write_recovery_points(dirs, &logs)?;
     }
     journal::raise_marker(&first.path).map_err(|source| StartError::io("mark", &first.path, source))?;
@@ -139,9 +140,11 @@ fn open_dir(
     let scan = log_dir::scan(path, journal::MARKER_DIR).map_err(failed)?;
     let clean = log_dir::take_clean_shutdown(path).map_err(failed)?.is_some();
     summary.clean &= clean || scan.partitions.is_empty();
-    let recovery_points = checkpoint(path, log_dir::RECOVERY_POINT_CHECKPOINT)?;
-    let log_start_offsets = checkpoint(path, log_dir::LOG_START_OFFSET_CHECKPOINT)?;
-    let cleaned = checkpoint(path, log_dir::CLEANER_CHECKPOINT)?;
+    let CheckpointRead { offsets: recovery_points, damaged } = checkpoint(path, log_dir::RECOVERY_POINT_CHECKPOINT)?;
+    // The journal lets go of nothing before this file names it.
+    let names_all = damaged.is_none() && path.join(log_dir::RECOVERY_POINT_CHECKPOINT).is_file();
+    let log_start_offsets = checkpoint(path, log_dir::LOG_START_OFFSET_CHECKPOINT)?.offsets;
+    let cleaned = checkpoint(path, log_dir::CLEANER_CHECKPOINT)?.offsets;
     for deleted in &scan.to_delete {
         log_dir::remove_deleted_dir(deleted).map_err(failed)?;
     }
@@ -155,7 +158,8 @@ fn open_dir(
         };
         let found = identify(found, entries).map_err(failed)?;
         let journaled = found.topic_id.and_then(|id| entries.remove(&(id, found.topic_partition.partition)));
-        let opened = open_log(path, found, hints, shared, config_of, journaled.unwrap_or_default(), now_ms, summary)?;
+        let journaled = journaled.unwrap_or_default();
+        let opened = open_log(path, found, hints, names_all, shared, config_of, journaled, now_ms, summary)?;
         logs.insert(opened.log.topic_partition().clone(), OpenedLog { log_dir: index, ..opened });
     }
     Ok(())
@@ -187,6 +191,7 @@ fn open_log(
     dir: &Path,
     found: FoundPartition,
     hints: OpenHints,
+    names_all: bool,
     shared: &Arc<LogShared>,
     config_of: &dyn Fn(&TopicPartition) -> Arc<LogConfig>,
     journaled: Vec<JournalEntry>,
@@ -195,6 +200,8 @@ fn open_log(
 ) -> Result<OpenedLog, StartError> {
     let partition = found.topic_partition.to_string();
     let failed = |error: LogError| StartError::Log { partition: partition.clone(), reason: describe(&error) };
+    // Where nothing says what was flushed, a hole may be damage.
+    let promised = if names_all || !journaled.is_empty() { hints.recovery_point } else { i64::MAX };
     let config = config_of(&found.topic_partition);
     let (mut log, report) =
         PartitionLog::open(dir, found.topic_partition, found.topic_id, config, shared.clone(), hints, now_ms)
@@ -203,7 +210,7 @@ fn open_log(
     summary.bytes_scanned += report.bytes_scanned;
     summary.truncated_bytes += report.truncated_bytes;
     summary.quarantined_ranges += report.quarantined.len();
-    summary.replayed_batches += replay(&mut log, hints.recovery_point, &journaled, now_ms).map_err(failed)?;
+    summary.replayed_batches += replay(&mut log, promised, &journaled, now_ms).map_err(failed)?;
     // What was only in the page cache is about to be served: it must not vanish with the power any more.
     log.flush(now_ms).map_err(failed)?;
     log.set_high_watermark(log.log_end_offset());
@@ -212,18 +219,10 @@ fn open_log(
 
 /// Puts the journal's batches where the log lacks them, and syncs it. Answers how many.
 ///
-/// First they are written back to their places, which keeps whatever is whole behind them. A hole above the recovery
-/// point that is left then held batches that were never promised to survive: the log is cut off there, and what the
-/// journal has behind it is appended again.
-fn replay(
-    log: &mut PartitionLog,
-    recovery_point: i64,
-    journaled: &[JournalEntry],
-    now_ms: i64,
-) -> Result<usize, LogError> {
-    if journaled.is_empty() {
-        return Ok(0);
-    }
+/// First they are written back to their places, which keeps whatever is whole behind them. A hole from `promised` on (below
+/// it all was flushed) that is left then held batches that were never promised to survive: the log is cut off there, and
+/// what the journal has behind it is appended again.
+fn replay(log: &mut PartitionLog, promised: i64, journaled: &[JournalEntry], now_ms: i64) -> Result<usize, LogError> {
     let unusable = |log: &PartitionLog, entry: &JournalEntry, error: AppendError| LogError::BadFile {
         path: journal::JOURNAL_FILE.into(),
         reason: format!("offset {} of {}: {error}", entry.base_offset, log.topic_partition()),
@@ -241,8 +240,10 @@ fn replay(
         let outcome = log.replay(&entry.records, now_ms).map_err(|error| unusable(log, entry, error))?;
         replayed += usize::from(outcome != Replayed::Present);
     }
-    log.finish_replay(now_ms)?;
-    let holes = log.quarantined().iter().map(|range| range.first_offset).filter(|first| *first >= recovery_point);
+    if !journaled.is_empty() {
+        log.finish_replay(now_ms)?;
+    }
+    let holes = log.quarantined().iter().map(|range| range.first_offset).filter(|first| *first >= promised);
     if let Some(first) = holes.min() {
         let partition = log.topic_partition().to_string();
         tracing::warn!(partition, from_offset = first, "cut off at batches that were not synced when the power went");
@@ -276,15 +277,15 @@ fn tell(partition: &str, report: &RecoveryReport) {
     }
 }
 
-fn checkpoint(dir: &Path, file: &str) -> Result<log_dir::Offsets, StartError> {
+fn checkpoint(dir: &Path, file: &str) -> Result<CheckpointRead, StartError> {
     let read = log_dir::read_offsets(dir, file).map_err(|error| StartError::Log {
         partition: dir.join(file).display().to_string(),
         reason: describe(&error),
     })?;
-    if let Some(damage) = read.damaged {
+    if let Some(damage) = &read.damaged {
         tracing::warn!(file, damage, "a damaged checkpoint; what it does not say is found out by scanning");
     }
-    Ok(read.offsets)
+    Ok(read)
 }
 
 fn write_recovery_points(dirs: &LogDirs, logs: &BTreeMap<TopicPartition, OpenedLog>) -> Result<(), StartError> {
@@ -314,25 +315,78 @@ mod tests {
 
     use super::*;
 
+    const NOW_MS: i64 = 0;
+
+    struct World {
+        _dir: tempfile::TempDir,
+        dirs: LogDirs,
+        shared: Arc<LogShared>,
+        config: Arc<LogConfig>,
+        at: TopicPartition,
+    }
+
+    impl World {
+        /// A log of so many batches of one record, and a broker that was killed.
+        fn killed(batches: usize) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data").display().to_string();
+            let settings: Settings =
+                [("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", path.as_str())].into_iter().collect();
+            let dirs = crate::startup::dirs::open(&ServerConfig::load(&settings).unwrap().config, 0).unwrap();
+            let (shared, config) = (LogShared::new(16), Arc::new(LogConfig::default()));
+            let at = TopicPartition::new("t", 0);
+            let path = &dirs.dirs[0].path;
+            let mut log = PartitionLog::create(path, at.clone(), None, config.clone(), shared.clone()).unwrap();
+            for _ in 0..batches {
+                let mut batch = BatchBuilder::new(Compression::None);
+                batch.append(0, None, Some(b"never acknowledged"), &[]);
+                let mut batch = BytesMut::from(batch.build().unwrap().as_ref());
+                let context = AppendContext { origin: AppendOrigin::Client, leader_epoch: 0, now_ms: NOW_MS };
+                log.append(&mut batch, context).unwrap();
+            }
+            Self { _dir: dir, dirs, shared, config, at }
+        }
+
+        fn path(&self) -> &Path {
+            &self.dirs.dirs[0].path
+        }
+
+        fn open(&self) -> PartitionLog {
+            let opened = open_logs(&self.dirs, 0, 1 << 20, &self.shared, &|_| self.config.clone(), NOW_MS);
+            opened.unwrap().logs.remove(&self.at).unwrap().log
+        }
+    }
+
     #[test]
     fn what_only_the_page_cache_held_is_on_disk_before_it_is_served() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data").display().to_string();
-        let settings: Settings =
-            [("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", path.as_str())].into_iter().collect();
-        let config = ServerConfig::load(&settings).unwrap().config;
-        let dirs = crate::startup::dirs::open(&config, 0).unwrap();
-        let (shared, log_config) = (LogShared::new(16), Arc::new(LogConfig::default()));
-        let at = TopicPartition::new("t", 0);
-        let first = &dirs.dirs[0].path;
-        let mut log = PartitionLog::create(first, at.clone(), None, log_config.clone(), shared.clone()).unwrap();
-        let mut batch = BatchBuilder::new(Compression::None);
-        batch.append(0, None, Some(b"never acknowledged"), &[]);
-        let mut batch = BytesMut::from(batch.build().unwrap().as_ref());
-        log.append(&mut batch, AppendContext { origin: AppendOrigin::Client, leader_epoch: 0, now_ms: 0 }).unwrap();
-        drop(log);
-        let opened = open_logs(&dirs, 0, 1 << 20, &shared, &|_| log_config.clone(), 0).unwrap();
-        let log = &opened.logs[&at].log;
+        let log = World::killed(1).open();
         assert_eq!((log.high_watermark(), log.recovery_point()), (1, 1));
+    }
+
+    /// A power cut may take a batch and leave a later one.
+    #[test]
+    fn a_hole_is_cut_off_where_nothing_was_promised_and_kept_where_something_may_have_been() {
+        for (recovery_point, end, holes) in [(Some(0), 1, 0), (Some(1), 1, 0), (Some(3), 3, 1), (None, 3, 1)] {
+            let world = World::killed(3);
+            if let Some(offset) = recovery_point {
+                let points = [(world.at.clone(), offset)].into_iter().collect();
+                log_dir::write_offsets(world.path(), log_dir::RECOVERY_POINT_CHECKPOINT, &points).unwrap();
+            }
+            let segment = world.path().join("t-0/00000000000000000000.log");
+            let mut bytes = std::fs::read(&segment).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&segment, bytes).unwrap();
+            let log = world.open();
+            assert_eq!((log.log_end_offset(), log.quarantined().len()), (end, holes), "{recovery_point:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_start_names_what_is_flushed() {
+        let world = World::killed(2);
+        world.open();
+        let read = log_dir::read_offsets(world.path(), log_dir::RECOVERY_POINT_CHECKPOINT).unwrap();
+        assert_eq!(read.offsets.get(&world.at), Some(&2));
     }
 }
