@@ -278,7 +278,7 @@ fn declared_modules(files: &[PathBuf]) -> Result<BTreeSet<PathBuf>, String> {
             if matches!(stem.as_str(), "lib" | "main" | "mod") { parent.to_path_buf() } else { parent.join(&stem) };
         for line in read(file)?.lines() {
             let line = line.trim_start();
-            let line = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+            let line = ["pub(crate) ", "pub(super) ", "pub "].iter().find_map(|p| line.strip_prefix(p)).unwrap_or(line);
             let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) else { continue };
             declared.insert(base.join(format!("{name}.rs")));
             declared.insert(base.join(name).join("mod.rs"));
