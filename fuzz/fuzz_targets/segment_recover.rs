@@ -104,7 +104,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let compact = flags & 2 != 0;
     let (recovery_point, clean, check_all) = (i64::from(*point), flags & 1 != 0, flags & 8 != 0);
-    let hints = OpenHints { recovery_point, log_start_offset: 0, compacted: compact, check_all, clean };
+    let hints = OpenHints { recovery_point, compacted: compact, check_all, clean, ..OpenHints::default() };
     let Some(mut log) = open(compact, hints) else { return };
     log.set_high_watermark(i64::MAX);
     walk(&log);
@@ -127,8 +127,8 @@ fuzz_target!(|data: &[u8]| {
         recovery_point: point,
         log_start_offset: start,
         compacted: compact,
-        check_all: false,
         clean: true,
+        ..OpenHints::default()
     };
     let log = open(compact, hints).expect("what was closed opens");
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (start, end));

@@ -153,6 +153,7 @@ fn open_dir(
             recovery_point: recovery_points.get(&found.topic_partition).copied().unwrap_or(0),
             log_start_offset: log_start_offsets.get(&found.topic_partition).copied().unwrap_or(0),
             compacted: cleaned.contains_key(&found.topic_partition) || is_internal(&found.topic_partition.topic),
+            cleaned_to: cleaned.get(&found.topic_partition).copied().unwrap_or(0),
             check_all: false,
             clean,
         };

@@ -133,6 +133,8 @@ pub struct PartitionLog {
     offline: Option<Box<str>>,
     /// The log is or was compacted: offsets may be missing anywhere.
     compacted: bool,
+    /// See [`OpenHints::cleaned_to`].
+    cleaned_to: Offset,
     quarantined: Vec<QuarantinedRange>,
     removals: Vec<PendingRemoval>,
     /// See `tier.rs`; 0 until the broker knows.

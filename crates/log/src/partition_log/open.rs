@@ -145,6 +145,7 @@ impl PartitionLog {
             flush_limit: i64::MAX,
             offline: None,
             compacted: false,
+            cleaned_to: 0,
             quarantined: Vec::new(),
             removals: Vec::new(),
             copied_to: 0,
@@ -192,6 +193,7 @@ impl PartitionLog {
             log.dir_dirty = true;
         }
         log.compacted = hints.compacted;
+        log.cleaned_to = hints.cleaned_to;
         log.snapshots = listing.snapshots;
         log.load_quarantine(&mut report);
         let is_clean = hints.clean

@@ -178,14 +178,16 @@ impl PartitionLog {
     }
 
     /// Writes a batch behind a sealed segment's last one, where it belongs and is missing: the segment's end never reached
-    /// the disk, its successor did. In a log that may have gaps nothing else tells. A batch that was compacted away comes
-    /// back so, and goes again.
+    /// the disk, its successor did. In a log that may have gaps nothing else tells. A batch that was compacted away since the
+    /// cleaner's checkpoint comes back so, and goes again; below that checkpoint nothing is missing, and what would come back
+    /// could be what a tombstone, which is gone by now, had deleted.
     fn put_behind(&mut self, batch: &[u8], header: &BatchHeader) -> Result<bool, LogError> {
         let index = self.segment_index(header.base_offset);
         let Some(next_base) = self.segments.get(index + 1).map(|next| next.base_offset) else { return Ok(false) };
         let Some(segment) = self.segments.get_mut(index) else { return Ok(false) };
         let base = segment.base_offset;
-        let is_missing = segment.ends_at.is_some_and(|end| header.base_offset >= end);
+        let is_missing =
+            header.base_offset >= self.cleaned_to && segment.ends_at.is_some_and(|end| header.base_offset >= end);
         if !is_missing
             || header.next_offset() > next_base
             || self.quarantined.iter().any(|range| range.segment_base_offset == base)

@@ -64,6 +64,8 @@ pub struct OpenHints {
     pub log_start_offset: Offset,
     /// The log is or was compacted (the cleaner's checkpoint names it, or its topic always is).
     pub compacted: bool,
+    /// From the cleaner's checkpoint: below it the log was compacted, and what that left is on disk; 0 when nothing says so.
+    pub cleaned_to: Offset,
     /// Everything is read and checked, whatever the stop was like, and all that is derived is made anew.
     pub check_all: bool,
     /// The directory was stopped cleanly ([`crate::log_dir::take_clean_shutdown`]).

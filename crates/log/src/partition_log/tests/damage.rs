@@ -212,10 +212,13 @@ fn the_journal_puts_back_what_a_sealed_segment_of_a_compacted_log_lost() {
     // The last two batches of the first segment.
     let kept: usize = journaled[..second as usize - 2].iter().map(|batch| batch.len()).sum();
     std::fs::OpenOptions::new().write(true).open(first_file).unwrap().set_len(kept as u64).unwrap();
-    let hints = OpenHints { recovery_point: 0, compacted: true, ..OpenHints::default() };
-    let (mut log, _) = open(dir.path(), config, hints);
-    assert_eq!(all(&log).len(), before.len() - 2);
-    let repaired = journaled.iter().filter(|batch| log.replay(batch, 1).unwrap() == Replayed::Repaired).count();
-    log.finish_replay(1).unwrap();
-    assert_eq!((repaired, all(&log)), (2, before));
+    // What the cleaner has been through is not missing: a tombstone that deleted it may be gone by now.
+    for (cleaned_to, found) in [(second, 0), (0, 2)] {
+        let hints = OpenHints { compacted: true, cleaned_to, ..OpenHints::default() };
+        let (mut log, _) = open(dir.path(), config.clone(), hints);
+        assert_eq!(all(&log).len(), before.len() - 2);
+        let repaired = journaled.iter().filter(|batch| log.replay(batch, 1).unwrap() == Replayed::Repaired).count();
+        log.finish_replay(1).unwrap();
+        assert_eq!((repaired, all(&log).len()), (found, before.len() - 2 + found));
+    }
 }
