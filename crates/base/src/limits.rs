@@ -50,6 +50,9 @@ pub const TRANSACTION_PARTITION_BYTES_MAX: usize = 900 * 1024;
 pub const TRANSACTIONAL_IDS_PER_PARTITION_MAX: usize = 200_000;
 /// Bytes of all of them; likewise.
 pub const TRANSACTIONAL_ID_BYTES_PER_PARTITION_MAX: usize = 64 * 1024 * 1024;
+/// Bytes appended past the journal that may be unflushed before a checkpoint begins: about what a start after `kill -9` reads
+/// again.
+pub const UNFLUSHED_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// File handles kept open for segments by the whole process; the longest unused one is closed.
 pub const SEGMENT_HANDLES_MAX: usize = 4_096;
 /// File handles that are kept for everything but connections and segments: checkpoints, indexes, the journal, snapshots.

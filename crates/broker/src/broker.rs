@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI16, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -29,8 +29,10 @@ use crate::partitions::PartitionTable;
 use crate::runtime::cleaner::CleanerState;
 use crate::runtime::coordinator::{CoordinatorLifecycle, GroupCoordinator};
 use crate::runtime::journal::JournalRuntime;
+use crate::runtime::log_dirs::FailedDirs;
 use crate::runtime::metadata::{MetadataLog, MetadataWriteError};
 use crate::runtime::producer_ids::ProducerIds;
+use crate::runtime::relocate::Moves;
 use crate::runtime::storage::DiskSpace;
 use crate::share_fetch::ShareFetchRuntime;
 use crate::share_state::ShareStateCoordinator;
@@ -48,6 +50,10 @@ pub struct Broker {
     /// The quorum's own feature level. The metadata writer alone changes it.
     pub(crate) kraft_version: AtomicI16,
     pub log_dirs: Vec<LogDirInfo>,
+    /// Those of `log.dirs` that could not be used at start.
+    pub offline_dirs: Vec<PathBuf>,
+    pub(crate) failed_dirs: FailedDirs,
+    pub(crate) moves: Moves,
     pub partitions: PartitionTable,
     pub journal: Arc<JournalRuntime>,
     pub groups: Arc<GroupCoordinator>,
@@ -87,10 +93,26 @@ pub struct Broker {
 }
 
 /// One of `log.dirs`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LogDirInfo {
     pub path: PathBuf,
     pub id: Uuid,
+    offline: AtomicBool,
+}
+
+impl LogDirInfo {
+    pub(crate) fn new(path: PathBuf, id: Uuid) -> Self {
+        Self { path, id, offline: AtomicBool::new(false) }
+    }
+
+    /// False for good once it failed.
+    pub fn is_online(&self) -> bool {
+        !self.offline.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_offline(&self) {
+        self.offline.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Where a broker can be reached.
@@ -150,6 +172,8 @@ impl Broker {
     /// The error for a partition that this broker does not hold: another one's, or nobody's.
     pub fn missing_partition_error(&self, topic: &str, partition: i32) -> ErrorCode {
         match self.image().topics.partition(topic, partition) {
+            // The log is in a directory that cannot be used, or could not be made.
+            Some(registration) if registration.has_replica(self.node_id) => ErrorCode::KafkaStorageError,
             Some(_) => ErrorCode::NotLeaderOrFollower,
             None => ErrorCode::UnknownTopicOrPartition,
         }
@@ -215,7 +239,28 @@ impl Broker {
         metadata: &mut MetadataLog,
         records: &[VersionedRecord],
     ) -> Result<(), MetadataWriteError> {
-        if let Some((image, changes)) = metadata.append_records(records).await? {
+        let Some((image, changes)) = metadata.append_records(records).await? else { return Ok(()) };
+        // One directory is known without a word. More of them: the broker chooses, and says which.
+        let placed: Vec<Uuid> = match self.log_dirs.len() {
+            0 | 1 => Vec::new(),
+            _ => changes.partitions.keys().copied().collect(),
+        };
+        self.apply(image, &changes);
+        match placed.is_empty() {
+            true => Ok(()),
+            false => self.commit_places(metadata, |id| placed.contains(&id)).await,
+        }
+    }
+
+    /// Tells the metadata in which directories replicas of this broker really are, where they do not say.
+    pub(crate) async fn commit_places(
+        &self,
+        metadata: &mut MetadataLog,
+        of_topics: impl Fn(Uuid) -> bool,
+    ) -> Result<(), MetadataWriteError> {
+        let places = self.misplaced(metadata.image(), of_topics);
+        let outcome = self.controller.assign_directories(metadata.image(), self.node_id, &places);
+        if let Some((image, changes)) = metadata.append_records(&outcome.records).await? {
             self.apply(image, &changes);
         }
         Ok(())

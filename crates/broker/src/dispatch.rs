@@ -94,6 +94,7 @@ pub static TABLE: &[Row] = &[
     reply!(TxnOffsetCommit, 0..=5, k028_txn_offset_commit),
     reply!(DescribeConfigs, 1..=4, k032_describe_configs),
     reply!(AlterConfigs, 0..=2, k033_alter_configs),
+    reply!(AlterReplicaLogDirs, 1..=2, k034_alter_replica_log_dirs),
     reply!(DescribeLogDirs, 1..=5, k035_describe_log_dirs),
     reply!(CreatePartitions, 0..=3, k037_create_partitions),
     reply!(DeleteGroups, 0..=2, k042_delete_groups),

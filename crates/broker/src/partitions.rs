@@ -20,6 +20,8 @@ pub struct PartitionTable {
 struct Inner {
     topics: HashMap<Arc<str>, Topic>,
     names: HashMap<Uuid, Arc<str>>,
+    /// Partitions of each log directory, by its index.
+    in_dir: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -27,6 +29,8 @@ struct Topic {
     id: Uuid,
     /// By partition index; `None` where another broker holds it.
     partitions: Vec<Option<Arc<Partition>>>,
+    /// How many of them are here.
+    held: usize,
 }
 
 impl PartitionTable {
@@ -49,13 +53,21 @@ impl PartitionTable {
         let mut inner = self.inner.write();
         let name = partition.topic_partition.topic.clone();
         inner.names.insert(partition.topic_id, name.clone());
-        let topic =
-            inner.topics.entry(name).or_insert_with(|| Topic { id: partition.topic_id, partitions: Vec::new() });
+        let topic = inner.topics.entry(name).or_insert_with(|| Topic {
+            id: partition.topic_id,
+            partitions: Vec::new(),
+            held: 0,
+        });
         if topic.partitions.len() <= index {
             topic.partitions.resize(index + 1, None);
         }
-        if let Some(slot) = topic.partitions.get_mut(index) {
-            *slot = Some(partition);
+        let Some(slot) = topic.partitions.get_mut(index) else { return };
+        topic.held += usize::from(slot.is_none());
+        let dir = partition.log_dir();
+        let replaced = slot.replace(partition);
+        inner.count(dir, true);
+        if let Some(replaced) = replaced {
+            inner.count(replaced.log_dir(), false);
         }
     }
 
@@ -65,16 +77,41 @@ impl PartitionTable {
         let mut inner = self.inner.write();
         let entry = inner.topics.get_mut(topic).filter(|entry| entry.id == id)?;
         let removed = entry.partitions.get_mut(index)?.take();
-        if entry.partitions.iter().all(Option::is_none) {
+        entry.held -= usize::from(removed.is_some());
+        if entry.held == 0 {
             inner.topics.remove(topic);
             inner.names.remove(&id);
         }
+        if let Some(removed) = &removed {
+            inner.count(removed.log_dir(), false);
+        }
         removed
+    }
+
+    /// A partition has gone from one log directory to another.
+    pub fn moved(&self, from: usize, to: usize) {
+        let mut inner = self.inner.write();
+        inner.count(from, false);
+        inner.count(to, true);
+    }
+
+    /// Any partition of a topic.
+    pub fn any_of_topic(&self, topic: &str) -> Option<Arc<Partition>> {
+        let inner = self.inner.read();
+        inner.topics.get(topic)?.partitions.iter().flatten().next().cloned()
     }
 
     pub fn of_topic(&self, topic: &str) -> Vec<Arc<Partition>> {
         let inner = self.inner.read();
         inner.topics.get(topic).map(|topic| topic.partitions.iter().flatten().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Which of some log directories holds the fewest partitions; the first of several.
+    pub fn emptiest_dir(&self, mut dirs: impl Iterator<Item = usize>) -> Option<usize> {
+        let inner = self.inner.read();
+        let first = dirs.next()?;
+        let held = |dir: &usize| inner.in_dir.get(*dir).copied().unwrap_or(0);
+        std::iter::once(first).chain(dirs).min_by_key(held)
     }
 
     /// All partitions at this moment, in the order of their names: rounds over them are the same in every process.
@@ -83,5 +120,16 @@ impl PartitionTable {
         let mut topics: Vec<_> = inner.topics.iter().collect();
         topics.sort_unstable_by_key(|(name, _)| *name);
         topics.into_iter().flat_map(|(_, topic)| topic.partitions.iter().flatten().cloned()).collect()
+    }
+}
+
+impl Inner {
+    fn count(&mut self, dir: usize, one_more: bool) {
+        if self.in_dir.len() <= dir {
+            self.in_dir.resize(dir + 1, 0);
+        }
+        if let Some(count) = self.in_dir.get_mut(dir) {
+            *count = if one_more { *count + 1 } else { count.saturating_sub(1) };
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::broker::Broker;
 use crate::dispatch::Dispatcher;
 use crate::runtime::workers::Attendant;
-use crate::runtime::{cleaner, housekeeping, scrubber, storage};
+use crate::runtime::{cleaner, housekeeping, log_dirs, relocate, scrubber, storage};
 use crate::startup::file_handles::FileHandles;
 use crate::startup::{self, RecoverySummary, StartError};
 use crate::tier;
@@ -77,6 +77,10 @@ pub async fn start(config: ServerConfig, settings: Settings) -> Result<RunningBr
     background.spawn(housekeeping::run(broker.clone()));
     background.spawn(follow_limits(broker.clone(), admissions, handles));
     background.spawn(storage::watch(broker.clone()));
+    background.spawn(log_dirs::run(broker.clone()));
+    if broker.recovery_mode.is_none() {
+        background.spawn(relocate::run(broker.clone()));
+    }
     background.spawn(scrubber::run(broker.clone()));
     if broker.recovery_mode.is_none() {
         background.spawn(cleaner::run(broker.clone()));

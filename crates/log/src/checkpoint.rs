@@ -10,7 +10,7 @@ use std::path::Path;
 use taccola_base::{TopicPartition, Uuid};
 
 use crate::error::LogError;
-use crate::file::{read_small, write_atomically};
+use crate::file::{read_small, write_atomically, write_renamed};
 
 /// Larger checkpoint files are not read: about two million partitions.
 const CHECKPOINT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -123,9 +123,12 @@ pub(crate) fn render_epochs(epochs: &[(i32, i64)]) -> Vec<u8> {
     render_checkpoint(epochs.iter().map(|(epoch, start)| format!("{epoch} {start}")))
 }
 
+/// A log's first one is not flushed: that comes with the log's next flush, and until then the batches say the same. Later
+/// ones may name epochs of which no batch is here any more.
 pub(crate) fn write_epochs(path: &Path, epochs: &[(i32, i64)]) -> Result<(), LogError> {
     let text = render_epochs(epochs);
-    write_atomically(path, &text).map_err(|e| LogError::io("write", path, e))
+    let written = if path.exists() { write_atomically(path, &text) } else { write_renamed(path, &text) };
+    written.map_err(|e| LogError::io("write", path, e))
 }
 
 /// The topic id in the text of a `partition.metadata`.
@@ -148,18 +151,20 @@ pub fn parse_partition_metadata(text: &[u8]) -> Result<Uuid, String> {
     }
 }
 
-/// `None` when the folder has no `partition.metadata`.
+/// `None` when the folder has no `partition.metadata`, or one of which a power cut left the name alone.
 pub(crate) fn read_partition_metadata(partition_dir: &Path) -> Result<Option<Uuid>, LogError> {
     let path = partition_dir.join(PARTITION_METADATA_FILE);
     let content = read_small(&path, METADATA_BYTES_MAX).map_err(|e| LogError::io("read", &path, e))?;
-    content.map(|text| parse_partition_metadata(&text)).transpose().map_err(|reason| LogError::BadFile { path, reason })
+    let written = content.filter(|text| text.iter().any(|byte| *byte != 0));
+    written.map(|text| parse_partition_metadata(&text)).transpose().map_err(|reason| LogError::BadFile { path, reason })
 }
 
+/// Not flushed: that comes with the log's next flush.
 pub(crate) fn write_partition_metadata(partition_dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
     let path = partition_dir.join(PARTITION_METADATA_FILE);
     let mut text = String::new();
     let _ = write!(text, "version: 0\ntopic_id: {topic_id}");
-    write_atomically(&path, text.as_bytes()).map_err(|e| LogError::io("write", &path, e))
+    write_renamed(&path, text.as_bytes()).map_err(|e| LogError::io("write", &path, e))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub enum DiskOp<'a> {
 #[cfg(feature = "simulation")]
 pub use watching::{DiskWatch, install};
 #[cfg(feature = "simulation")]
-pub(crate) use watching::{before, opened};
+pub(crate) use watching::{before, is_watched, opened};
 
 #[cfg(feature = "simulation")]
 mod watching {
@@ -79,6 +79,10 @@ mod watching {
 
     fn watch() -> Option<Rc<dyn DiskWatch>> {
         WATCH.with(|slot| slot.borrow().clone())
+    }
+
+    pub(crate) fn is_watched() -> bool {
+        watch().is_some()
     }
 
     pub(crate) fn before(operation: &DiskOp<'_>) -> io::Result<()> {

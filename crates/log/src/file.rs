@@ -50,6 +50,11 @@ pub trait SegmentIo: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn SegmentFile>>;
     /// Makes the folder's entries durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything on the file system of an open folder durable, which for many files is cheaper than each by
+    /// itself; false where that is not to be had. Fails if anything there was lost since the folder was opened.
+    fn sync_file_system(&self, _folder: &File) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Plain files through the page cache.
@@ -68,6 +73,24 @@ impl SegmentIo for BufferedIo {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         sync_dir(path)
+    }
+
+    /// On ext4 alone, which flushes the disk's cache too and reports what was lost. FUSE, for one, does neither.
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self, folder: &File) -> io::Result<bool> {
+        const EXT4_MAGIC: i64 = 0xef53;
+        #[cfg(feature = "simulation")]
+        if crate::disk_watch::is_watched() {
+            // Who keeps account of what is synced knows single files.
+            return Ok(false);
+        }
+        #[allow(clippy::unnecessary_cast, reason = "the type differs between architectures")]
+        let kind = rustix::fs::fstatfs(folder)?.f_type as i64;
+        if kind != EXT4_MAGIC {
+            return Ok(false);
+        }
+        rustix::fs::syncfs(folder)?;
+        Ok(true)
     }
 }
 
@@ -247,6 +270,16 @@ pub(crate) fn opened(path: &Path, file: &File) {
     #[cfg(feature = "simulation")]
     crate::disk_watch::opened(path, file);
     let _ = (path, file);
+}
+
+/// Replaces a small file so that a kill leaves the old or the new content. What a power cut leaves is the caller's to
+/// care for: nothing is flushed.
+pub(crate) fn write_renamed(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = Path::new(&temporary);
+    write_file(temporary, content)?;
+    rename(temporary, path)
 }
 
 /// Reads a small file, at most `limit` bytes of it; `None` when it is not there. A larger file is an error.

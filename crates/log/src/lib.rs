@@ -31,10 +31,10 @@ pub use file::{BufferedIo, SegmentFile, SegmentIo};
 pub use index::{parse_offset_index, parse_time_index};
 pub use partition_log::{
     AbortedTxn, AppendContext, AppendOrigin, Appended, CopyCandidate, CopyIndexes, EpochEndOffset, FlushPlan, Offset,
-    OffsetForTimestamp, OpenHints, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice, RecoveryReport,
-    Replayed, RetentionOutcome, ScrubJob, ScrubOutcome, TimestampQuery, parse_quarantine,
+    OffsetForTimestamp, OpenHints, OriginalLog, PartitionLog, ProducerSummary, QuarantinedRange, ReadSlice,
+    RecoveryReport, Replayed, RetentionOutcome, ScrubJob, ScrubOutcome, TimestampQuery, parse_quarantine,
 };
 pub use producer_state::parse_snapshot;
-pub use shared::LogShared;
+pub use shared::{LogShared, TellOffline};
 pub use txn_index::parse as parse_txn_index;
 pub use verification::VerificationGuard;

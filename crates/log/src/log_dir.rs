@@ -94,7 +94,11 @@ pub fn scan(log_dir: &Path, own_marker: &str) -> Result<DirScan, LogError> {
     for entry in std::fs::read_dir(log_dir).map_err(io_error)? {
         let entry = entry.map_err(io_error)?;
         let path = entry.path();
-        if !path.is_dir() || entry.file_name() == own_marker {
+        let is_dir = match entry.file_type().map_err(io_error)? {
+            kind if kind.is_symlink() => path.is_dir(),
+            kind => kind.is_dir(),
+        };
+        if !is_dir || entry.file_name() == own_marker {
             continue;
         }
         let refused = |reason: &str| LogError::BadFile { path: path.clone(), reason: reason.to_owned() };
@@ -109,7 +113,7 @@ pub fn scan(log_dir: &Path, own_marker: &str) -> Result<DirScan, LogError> {
                 found.partitions.push(FoundPartition { topic_partition, path, topic_id, metadata_error });
             }
             DirName::Delete => found.to_delete.push(path),
-            DirName::Ignored => found.ignored.push(path),
+            DirName::Future | DirName::Ignored => found.ignored.push(path),
             // ext4 puts it at the root of each volume, and Kafka does not take it for a log either.
             DirName::Other if name == "lost+found" => found.ignored.push(path),
             DirName::Other => {
@@ -132,16 +136,53 @@ pub fn set_aside_partition_metadata(partition_dir: &Path) -> Result<(), LogError
     sync_dir(partition_dir).map_err(|e| LogError::io("flush", partition_dir, e))
 }
 
+/// Folders of copies that were to take a log's place (`-future`), and of which partition; their names are cut where they
+/// would be too long, and such ones are left alone.
+pub fn futures(log_dir: &Path) -> Result<Vec<(TopicPartition, PathBuf)>, LogError> {
+    let io_error = |e| LogError::io("list", log_dir, e);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(log_dir).map_err(io_error)? {
+        let entry = entry.map_err(io_error)?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| matches!(classify(name), DirName::Future)) else { continue };
+        let partition = name.rsplit_once('.').and_then(|(partition, _)| TopicPartition::from_dir_name(partition));
+        found.extend(partition.map(|partition| (partition, entry.path())));
+    }
+    Ok(found)
+}
+
+/// Unlinks a copy that is made anew, or not needed.
+pub fn remove_future(path: &Path) -> Result<(), LogError> {
+    crate::file::remove_dir_all(path).map_err(|e| LogError::io("remove", path, e))
+}
+
+/// Makes a copy the log: the original was let go of, so the copy is whole.
+pub fn promote_future(path: &Path, topic_partition: &TopicPartition) -> Result<(), LogError> {
+    let to = path.with_file_name(topic_partition.to_string());
+    crate::file::rename(path, &to).map_err(|e| LogError::io("rename", path, e))?;
+    path.parent().map_or(Ok(()), sync)
+}
+
+/// `<topic>-<partition>.<unique id>-<suffix>`. Kafka cuts the topic's name where the whole would exceed a file name's 255
+/// bytes.
+pub(crate) fn folder_of(topic_partition: &TopicPartition, unique_id: Uuid, suffix: &str) -> String {
+    let id: String = unique_id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let tail = format!("-{}.{id}-{suffix}", topic_partition.partition);
+    let topic: String = topic_partition.topic.chars().take(255usize.saturating_sub(tail.len())).collect();
+    format!("{topic}{tail}")
+}
+
 enum DirName {
     Partition(TopicPartition),
     Delete,
+    Future,
     Ignored,
     Other,
 }
 
 /// `<topic>-<partition>`, or that with `.<32 hexadecimal digits>-delete`, `-future` or `-stray` behind.
 fn classify(name: &str) -> DirName {
-    for (suffix, kind) in [("-delete", DirName::Delete), ("-future", DirName::Ignored), ("-stray", DirName::Ignored)] {
+    for (suffix, kind) in [("-delete", DirName::Delete), ("-future", DirName::Future), ("-stray", DirName::Ignored)] {
         if let Some((partition, id)) = name.strip_suffix(suffix).and_then(|rest| rest.rsplit_once('.'))
             && id.len() == 32
             && id.bytes().all(|b| b.is_ascii_hexdigit())
@@ -151,6 +192,11 @@ fn classify(name: &str) -> DirName {
         }
     }
     TopicPartition::from_dir_name(name).map_or(DirName::Other, DirName::Partition)
+}
+
+/// Makes the entries of a log directory durable.
+pub fn sync(log_dir: &Path) -> Result<(), LogError> {
+    sync_dir(log_dir).map_err(|e| LogError::io("flush", log_dir, e))
 }
 
 /// Unlinks a folder that [`PartitionLog::rename_for_delete`](crate::PartitionLog::rename_for_delete) renamed.

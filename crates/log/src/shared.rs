@@ -5,11 +5,13 @@
 //! closing or deleting never breaks it. Running out of descriptors (EMFILE, ENFILE) closes cached handles, then gives up
 //! one of a few held in reserve, and tries again, so that an append does not fail for it.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -26,7 +28,22 @@ pub struct LogShared {
     open: Mutex<Vec<Weak<HandleSlot>>>,
     open_count: AtomicUsize,
     clock: AtomicU64,
+    /// What `clock` said when idle handles were last closed.
+    idle_before: AtomicU64,
     reserve: Mutex<Vec<File>>,
+    log_dirs: Mutex<HashMap<PathBuf, Arc<File>>>,
+    on_offline: OnceLock<OfflineHook>,
+}
+
+/// Hears of a log directory and what is wrong with it.
+pub type TellOffline = Box<dyn Fn(&Path, &str) + Send + Sync>;
+
+struct OfflineHook(TellOffline);
+
+impl fmt::Debug for OfflineHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfflineHook")
+    }
 }
 
 /// The place of one file's handle.
@@ -51,7 +68,10 @@ impl LogShared {
             open: Mutex::default(),
             open_count: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
+            idle_before: AtomicU64::new(0),
             reserve: Mutex::new(reserve),
+            log_dirs: Mutex::default(),
+            on_offline: OnceLock::new(),
         })
     }
 
@@ -62,6 +82,45 @@ impl LogShared {
 
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.retry_without_descriptors(|| self.io.sync_dir(path))
+    }
+
+    /// Makes a log directory known, before anything is written there, so that its file system can be flushed as a whole.
+    /// The folder stays open: a flush fails on whatever was lost since.
+    pub fn add_log_dir(&self, path: &Path) -> io::Result<()> {
+        self.log_dirs.lock().insert(path.to_path_buf(), Arc::new(File::open(path)?));
+        Ok(())
+    }
+
+    /// Sets, once, who is told of the log directory and the reason when a log goes offline (`LogDirFailureChannel`). It is
+    /// called in the log's critical section.
+    pub fn on_offline(&self, tell: TellOffline) {
+        let _ = self.on_offline.set(OfflineHook(tell));
+    }
+
+    pub(crate) fn note_offline(&self, log_dir: &Path, reason: &str) {
+        if let Some(hook) = self.on_offline.get() {
+            (hook.0)(log_dir, reason);
+        }
+    }
+
+    /// See [`SegmentIo::sync_file_system`]. A failure may be of other processes' files, and counts as "not done".
+    pub(crate) fn sync_file_system(&self, log_dir: &Path) -> bool {
+        let folder = self.log_dirs.lock().get(log_dir).cloned();
+        folder.is_some_and(|folder| self.io.sync_file_system(&folder).unwrap_or(false))
+    }
+
+    /// Closes what nobody used since the call before.
+    pub fn close_idle(&self) {
+        let now = self.clock.load(Ordering::Relaxed);
+        let before = self.idle_before.swap(now, Ordering::Relaxed);
+        let mut open = self.open.lock();
+        open.retain(|slot| {
+            let Some(slot) = slot.upgrade() else { return false };
+            if slot.last_used.load(Ordering::Relaxed) < before {
+                self.close(&slot);
+            }
+            slot.file.lock().is_some()
+        });
     }
 
     /// Opens a file for one use, outside the cache.
@@ -152,6 +211,24 @@ fn is_out_of_descriptors(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn idle_handles_are_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = LogShared::new(8);
+        let slots: Vec<_> = (0..3).map(|_| Arc::new(HandleSlot::default())).collect();
+        let open = |i: usize| drop(shared.handle(&slots[i], true, || dir.path().join(i.to_string())).unwrap());
+        (0..3).for_each(open);
+        shared.close_idle();
+        assert_eq!(shared.open_handles(), 3);
+        open(1);
+        shared.close_idle();
+        assert_eq!(shared.open_handles(), 1);
+        shared.close_idle();
+        assert_eq!(shared.open_handles(), 0);
+        open(1);
+        assert_eq!(shared.open_handles(), 1);
+    }
 
     #[test]
     fn the_longest_unused_handles_are_closed() {

@@ -109,15 +109,16 @@ fn available(image: &MetadataImage, ids: &[i32], view: ListenerView<'_>) -> Vec<
 
 /// Replicas whose broker is not live, or whose log directory is not online.
 fn offline(image: &MetadataImage, p: &PartitionRegistration, listener: &str) -> Vec<i32> {
-    let is_offline = |id: i32| match live(image, id, listener) {
-        None => true,
-        Some((broker, _)) => {
-            let dir = p.directory(id).unwrap_or(Uuid::DIRECTORY_UNASSIGNED);
-            dir == Uuid::DIRECTORY_LOST
-                || !(is_reserved(dir) || broker.log_dirs.is_empty() || broker.log_dirs.contains(&dir))
-        }
-    };
+    let is_offline = |id: i32| live(image, id, listener).is_none() || is_in_offline_dir(image, p, id);
     p.replicas.iter().copied().filter(|id| is_offline(*id)).collect()
+}
+
+/// Whether the log directory of a broker's replica is none of those that the broker has
+/// (`BrokerRegistration.hasOnlineDir`).
+pub fn is_in_offline_dir(image: &MetadataImage, p: &PartitionRegistration, broker: i32) -> bool {
+    let Some(known) = image.cluster.brokers.get(&broker) else { return false };
+    let dir = p.directory(broker).unwrap_or(Uuid::DIRECTORY_UNASSIGNED);
+    dir == Uuid::DIRECTORY_LOST || !(is_reserved(dir) || known.log_dirs.is_empty() || known.log_dirs.contains(&dir))
 }
 
 fn is_reserved(dir: Uuid) -> bool {

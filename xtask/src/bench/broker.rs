@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Clock ticks per second of `/proc/PID/stat`; 100 on every Linux that runs here.
 const TICKS_PER_SECOND: f64 = 100.0;
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(300);
 
 #[derive(Clone)]
 pub(crate) enum BrokerKind {
@@ -28,7 +28,17 @@ impl BrokerKind {
     }
 }
 
+/// How a broker ends before it starts again.
+#[derive(Clone, Copy)]
+pub(crate) enum Ending {
+    /// SIGTERM, and the broker's own time.
+    Clean,
+    /// SIGKILL.
+    Kill,
+}
+
 pub(crate) struct RunningBroker {
+    kind: BrokerKind,
     child: Child,
     port: u16,
     dir: PathBuf,
@@ -67,19 +77,41 @@ impl RunningBroker {
         }
         fs::write(&properties, text).map_err(|error| error.to_string())?;
         let started = Instant::now();
-        let mut child = match kind {
-            BrokerKind::Taccola(binary) => Command::new(binary)
-                .arg("serve")
-                .arg("-c")
-                .arg(&properties)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .map_err(|error| format!("{}: {error}", binary.display()))?,
-            BrokerKind::Kafka(classpath) => start_kafka(classpath, &dir, &properties)?,
-        };
-        wait_ready(&mut child)?;
-        Ok(Self { child, port, dir, ready_after: started.elapsed() })
+        if let BrokerKind::Kafka(classpath) = kind {
+            format_kafka(classpath, &dir, &properties)?;
+        }
+        let child = spawn_ready(kind, &dir)?;
+        Ok(Self { kind: kind.clone(), child, port, dir, ready_after: started.elapsed() })
+    }
+
+    /// Ends the process and starts another one on the same data. Answers how long the end took; `ready_after` is of the
+    /// new process.
+    pub(crate) fn restart(&mut self, ending: Ending) -> Result<Duration, String> {
+        let began = Instant::now();
+        match ending {
+            Ending::Clean => self.terminate()?,
+            Ending::Kill => self.child.kill().map_err(|error| error.to_string())?,
+        }
+        self.child.wait().map_err(|error| error.to_string())?;
+        let ended_after = began.elapsed();
+        let started = Instant::now();
+        self.child = spawn_ready(&self.kind, &self.dir)?;
+        self.ready_after = started.elapsed();
+        Ok(ended_after)
+    }
+
+    /// Where the log directories are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Open file handles, and mappings of files of the data directory.
+    pub(crate) fn handles_and_maps(&self) -> (usize, usize) {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let handles = fs::read_dir(proc.join("fd")).map_or(0, Iterator::count);
+        let data = self.data().display().to_string();
+        let maps = fs::read_to_string(proc.join("maps")).unwrap_or_default();
+        (handles, maps.lines().filter(|line| line.contains(&data)).count())
     }
 
     pub(crate) fn address(&self) -> String {
@@ -102,11 +134,13 @@ impl RunningBroker {
 
     /// SIGTERM, and waits for the end; the data goes when this is dropped.
     pub(crate) fn stop(mut self) -> Result<(), String> {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().map_err(|error| error.to_string())?;
-        if !sent.success() {
-            return Err("the broker is gone".to_owned());
-        }
+        self.terminate()?;
         self.child.wait().map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn terminate(&self) -> Result<(), String> {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().map_err(|error| error.to_string())?;
+        if sent.success() { Ok(()) } else { Err("the broker is gone".to_owned()) }
     }
 }
 
@@ -119,39 +153,54 @@ impl Drop for RunningBroker {
     }
 }
 
-fn start_kafka(classpath: &str, dir: &Path, properties: &Path) -> Result<Child, String> {
+/// Starts the process and waits for its ready line.
+fn spawn_ready(kind: &BrokerKind, dir: &Path) -> Result<Child, String> {
+    let properties = dir.join("server.properties");
+    let mut command = match kind {
+        BrokerKind::Taccola(binary) => {
+            let mut command = Command::new(binary);
+            command.arg("serve").arg("-c").arg(&properties).stderr(Stdio::null());
+            command
+        }
+        BrokerKind::Kafka(classpath) => {
+            let mut command = java(classpath, dir, "1g");
+            command.arg("kafka.Kafka").arg(&properties);
+            command
+        }
+    };
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{}: {error}", kind.name()))?;
+    wait_ready(&mut child)?;
+    Ok(child)
+}
+
+fn java(classpath: &str, dir: &Path, heap: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args([
+        &format!("-Xms{heap}"),
+        &format!("-Xmx{heap}"),
+        "-XX:+UseG1GC",
+        "-XX:MaxGCPauseMillis=20",
+        "-cp",
+        classpath,
+    ]);
     let log4j = dir.join("log4j2.yaml");
+    command.arg(format!("-Dlog4j2.configurationFile={}", log4j.display())).stderr(Stdio::null());
+    command
+}
+
+fn format_kafka(classpath: &str, dir: &Path, properties: &Path) -> Result<(), String> {
     let layout = "Configuration: {Appenders: {Console: {name: OUT, PatternLayout: {pattern: \"%m%n\"}}}, \
                   Loggers: {Root: {level: INFO, AppenderRef: {ref: OUT}}}}\n";
-    fs::write(&log4j, layout).map_err(|error| error.to_string())?;
-    let java = |heap: &str| {
-        let mut command = Command::new("java");
-        command.args([
-            &format!("-Xms{heap}"),
-            &format!("-Xmx{heap}"),
-            "-XX:+UseG1GC",
-            "-XX:MaxGCPauseMillis=20",
-            "-cp",
-            classpath,
-        ]);
-        command.arg(format!("-Dlog4j2.configurationFile={}", log4j.display())).stderr(Stdio::null());
-        command
-    };
-    let formatted = java("256m")
+    fs::write(dir.join("log4j2.yaml"), layout).map_err(|error| error.to_string())?;
+    let formatted = java(classpath, dir, "256m")
         .args(["kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
         .arg(properties)
         .stdout(Stdio::null())
         .status();
     match formatted {
-        Ok(status) if status.success() => {}
-        other => return Err(format!("kafka-storage format: {other:?}")),
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("kafka-storage format: {other:?}")),
     }
-    java("1g")
-        .arg("kafka.Kafka")
-        .arg(properties)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("java: {error}"))
 }
 
 /// Reads standard output up to the ready line, and keeps it drained afterwards.

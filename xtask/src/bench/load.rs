@@ -152,7 +152,7 @@ async fn led(connection: &mut Connection, partition: i32) -> Result<(), String> 
 }
 
 /// A batch of `batch_bytes` of records that compress badly, and how many bytes of values are in it.
-fn batch(record_bytes: usize, batch_bytes: usize) -> (Bytes, u64) {
+pub(super) fn batch(record_bytes: usize, batch_bytes: usize) -> (Bytes, u64) {
     let records = (batch_bytes / record_bytes).max(1);
     let mut noise = noise();
     let mut builder = BatchBuilder::new(Compression::None);

@@ -7,6 +7,7 @@
 mod broker;
 mod coordinators;
 mod load;
+mod partitions;
 mod report;
 
 use std::path::Path;
@@ -174,7 +175,40 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
             println!("{}", report::idle(side)?);
         }
     }
+    failed += runtime.block_on(run_restarts(&options, &sides));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} runs failed")) }
+}
+
+/// The rows that start brokers again and again, once each. Answers how many failed.
+async fn run_restarts(options: &Options, sides: &[BrokerKind]) -> u32 {
+    let mut failed = 0;
+    let mut tell = |name: &str, side: &BrokerKind, lines: Result<Vec<String>, String>| match lines {
+        Ok(lines) => lines.iter().for_each(|line| println!("{line}")),
+        Err(error) => {
+            failed += 1;
+            eprintln!("{name} on {}: {error}", side.name());
+        }
+    };
+    for (name, topics) in [("partitions: many topics", 100), ("partitions: one topic", 1)] {
+        if name.contains(&options.rows) {
+            let all = i32::try_from(10_000 * options.scale / 100).unwrap_or(i32::MAX);
+            println!("\n{}", partitions::HEADINGS);
+            for side in sides {
+                let shape = partitions::Shape { topics, partitions: all / topics };
+                tell(name, side, partitions::lines(side, shape).await);
+            }
+        }
+    }
+    let name = "recovery";
+    if name.contains(&options.rows) {
+        let total_bytes = 10_000_000_000 * options.scale / 100;
+        let shape = Pipelined { record_bytes: 1000, batch_bytes: 64_000, total_bytes, partitions: 10, in_flight: 5 };
+        println!("\n{}", partitions::RECOVERY_HEADINGS);
+        for side in sides {
+            tell(name, side, partitions::recovery(side, &shape).await.map(|line| vec![line]));
+        }
+    }
+    failed
 }
 
 async fn run_row(row: &Row, side: &BrokerKind) -> Result<Measured, String> {

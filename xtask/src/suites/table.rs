@@ -73,7 +73,6 @@ const fn out_of_scope(test: &'static str, why: &'static str) -> Note {
 
 const KAFKA_PYTHON: &[Note] = &[
     out_of_scope("test_admin_integration::test_create_describe_delete_acls", "needs ACLs"),
-    out_of_scope("test_admin_integration::test_alter_replica_log_dirs", "needs AlterReplicaLogDirs"),
     Note {
         test: "test_consumer_integration::test_kafka_consumer",
         kind: Kind::Unsteady,

@@ -117,18 +117,26 @@ async fn finish(broker: &Broker, ticket: Ticket, timeout: Duration, response: &m
     if planted(Bug::AcknowledgeEarly) {
         return;
     }
-    let error = match broker.journal.wait_for(ticket, timeout).await {
-        Ok(()) => return,
-        Err(error) => error_map::journal_wait(&error),
-    };
-    for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
-        if partition.error_code == ErrorCode::None.code() {
-            *partition = PartitionProduceResponse {
-                index: partition.index,
-                error_code: error.code(),
-                base_offset: -1,
-                ..Default::default()
-            };
+    let waited = broker.journal.wait_for(ticket, timeout).await.map_err(|error| error_map::journal_wait(&error));
+    if waited.is_ok() && !broker.lacks_log_dirs() {
+        return;
+    }
+    for topic in &mut response.responses {
+        let of_id = broker.partitions.topic_name(&topic.topic_id);
+        let name = of_id.as_deref().unwrap_or(&topic.name);
+        for partition in &mut topic.partition_responses {
+            if partition.error_code != ErrorCode::None.code() {
+                continue;
+            }
+            let error = waited.err().or_else(|| broker.lost_meanwhile(name, partition.index));
+            if let Some(error) = error {
+                *partition = PartitionProduceResponse {
+                    index: partition.index,
+                    error_code: error.code(),
+                    base_offset: -1,
+                    ..Default::default()
+                };
+            }
         }
     }
 }
@@ -224,7 +232,7 @@ fn append_partition(
         .get(topic, data.index)
         .ok_or_else(|| Rejected::code(broker.missing_partition_error(topic, data.index)))?;
     let records = data.records.unwrap_or_default();
-    if let Some(reason) = broker.disk_space.refuses(partition.log_dir, records.len()) {
+    if let Some(reason) = broker.disk_space.refuses(partition.log_dir(), records.len()) {
         return Err(Rejected { message: Some(reason), ..Rejected::code(ErrorCode::KafkaStorageError) });
     }
     let index = data.index;
@@ -253,7 +261,7 @@ fn append_records(
         .append(&broker.journal, &mut batch.records, origin, durability, now_ms)
         .inspect_err(|error| {
             if matches!(error, AppendRejected::Log(AppendError::Storage(LogError::NoSpace { .. }))) {
-                broker.disk_space.met_no_space(partition.log_dir);
+                broker.disk_space.met_no_space(partition.log_dir());
             }
         })
         .map_err(|error| Rejected { message: Some(error.to_string()), ..Rejected::code(error_map::append(&error)) })?;

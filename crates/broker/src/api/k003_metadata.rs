@@ -13,6 +13,7 @@ use taccola_base::Uuid;
 use taccola_base::topic::{is_internal, validate_topic_name};
 use taccola_meta::MetadataImage;
 use taccola_meta::image::topics::{PartitionRegistration, TopicImage};
+use taccola_meta::views;
 use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use taccola_wire::messages::metadata_response::{
@@ -172,7 +173,8 @@ fn partition(
     } else {
         ErrorCode::LeaderNotAvailable
     };
-    let offline = registration.replicas.iter().filter(|replica| !image.cluster.is_active(**replica));
+    let is_offline = |id: &&i32| !image.cluster.is_active(**id) || views::is_in_offline_dir(image, registration, **id);
+    let offline = registration.replicas.iter().filter(is_offline);
     MetadataResponsePartition {
         error_code: error.code(),
         partition_index,

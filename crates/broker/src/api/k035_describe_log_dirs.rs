@@ -2,13 +2,16 @@
 //!
 //! Behaviour: a row per log directory; `null` topics means all partitions, otherwise only those that are named, and what
 //! is named but not here is left out. `__cluster_metadata` is no replica and has no row, as in Kafka. Sizes are those of
-//! the segments; nothing lags, as nothing moves between directories. Version notes: v4 carries the file system's sizes,
-//! v5 whether a directory is cordoned.
+//! the segments; a copy that is made for AlterReplicaLogDirs has a row of its own, with what it lacks. A directory that
+//! failed answers KAFKA_STORAGE_ERROR. Version notes: v4 carries the file system's sizes, v5 whether a directory is
+//! cordoned.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::describe_log_dirs_request::DescribeLogDirsRequest;
 use taccola_wire::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -51,18 +54,44 @@ fn describe(broker: &Broker, request: DescribeLogDirsRequest) -> Vec<DescribeLog
     dirs.resize_with(broker.log_dirs.len(), BTreeMap::new);
     for partition in broker.partitions.all() {
         let at = &partition.topic_partition;
-        let Some(topics) = dirs.get_mut(partition.log_dir).filter(|_| is_asked(&at.topic, at.partition)) else {
+        let Some(topics) = dirs.get_mut(partition.log_dir()).filter(|_| is_asked(&at.topic, at.partition)) else {
             continue;
         };
-        let Some(size) = partition.with_log(|log| log.size_bytes()) else { continue };
+        let Some((size, end)) = partition.with_log(|log| (log.size_bytes(), log.log_end_offset())) else { continue };
         topics.entry(at.topic.clone()).or_default().push(DescribeLogDirsPartition {
             partition_index: at.partition,
             partition_size: i64::try_from(size).unwrap_or(i64::MAX),
             offset_lag: 0,
             is_future_key: false,
         });
+        let Some(copy) = broker.moves.of(at) else { continue };
+        let Some(topics) = dirs.get_mut(copy.to_dir) else { continue };
+        topics.entry(at.topic.clone()).or_default().push(DescribeLogDirsPartition {
+            partition_index: at.partition,
+            partition_size: copy.bytes.load(Ordering::Relaxed),
+            offset_lag: end.saturating_sub(copy.copied_to.load(Ordering::Relaxed)).max(0),
+            is_future_key: true,
+        });
     }
-    broker.log_dirs.iter().zip(dirs).map(|(dir, topics)| result(&dir.path, topics)).collect()
+    let online = broker.log_dirs.iter().zip(dirs).map(|(dir, topics)| match dir.is_online() {
+        true => result(&dir.path, topics),
+        false => offline(&dir.path),
+    });
+    online.chain(broker.offline_dirs.iter().map(|path| offline(path))).collect()
+}
+
+fn offline(path: &Path) -> DescribeLogDirsResult {
+    DescribeLogDirsResult {
+        error_code: ErrorCode::KafkaStorageError.code(),
+        log_dir: absolute(path),
+        total_bytes: UNKNOWN_BYTES,
+        usable_bytes: UNKNOWN_BYTES,
+        ..Default::default()
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn result(path: &Path, topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>>) -> DescribeLogDirsResult {
@@ -73,7 +102,7 @@ fn result(path: &Path, topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>>
     let (total_bytes, usable_bytes) = space(path);
     DescribeLogDirsResult {
         error_code: 0,
-        log_dir: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string(),
+        log_dir: absolute(path),
         topics: topics.into_iter().map(topic).collect(),
         total_bytes,
         usable_bytes,

@@ -27,6 +27,7 @@ pub mod k027_write_txn_markers;
 pub mod k028_txn_offset_commit;
 pub mod k032_describe_configs;
 pub mod k033_alter_configs;
+pub mod k034_alter_replica_log_dirs;
 pub mod k035_describe_log_dirs;
 pub mod k037_create_partitions;
 pub mod k042_delete_groups;

@@ -127,6 +127,7 @@ impl Partition {
     ) -> Option<Ticket> {
         let bytes = batch.len() as i64;
         if durability == Durability::PageCache && !flush_asked {
+            journal.note_unflushed(self, batch.len() as u64);
             state.advance_high_watermark(bytes);
             return None;
         }

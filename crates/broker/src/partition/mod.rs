@@ -8,23 +8,28 @@
 
 mod append;
 mod read;
+mod relocate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use taccola_base::planted::{Bug, planted};
 use taccola_base::{TopicPartition, Uuid};
-use taccola_log::{LogError, PartitionLog};
+use taccola_log::{FlushPlan, LogError, PartitionLog};
 
 pub use append::{AppendOutcome, AppendRejected, Durability};
 pub use read::{EpochCheck, FetchIsolation, PartitionRead, ReadRejected};
+pub use relocate::{Copied, RelocateError, Swapped};
 
 use crate::fetch::waiter::{FetchWaiter, WaiterList};
 use crate::runtime::journal::Ticket;
 use crate::topic_config::TopicConfig;
+
+/// Partitions whose files are open at the same time for a flush.
+const FLUSHED_TOGETHER: usize = 256;
 
 /// How often a flush looks whether another one of the same log has ended.
 const OTHER_FLUSH_POLL: Duration = Duration::from_millis(1);
@@ -44,8 +49,8 @@ pub struct Leadership {
 pub struct Partition {
     pub topic_partition: TopicPartition,
     pub topic_id: Uuid,
-    /// Which of `log.dirs` holds it.
-    pub log_dir: usize,
+    /// Index into `log.dirs`.
+    log_dir: AtomicUsize,
     /// Whether the journal counts this partition among those that its next checkpoint must sync.
     dirty: AtomicBool,
     state: Mutex<PartitionState>,
@@ -92,7 +97,18 @@ impl Partition {
             waiters: WaiterList::default(),
             stable_waiters: WaiterList::default(),
         };
-        Arc::new(Self { topic_partition, topic_id, log_dir, dirty: AtomicBool::new(false), state: Mutex::new(state) })
+        Arc::new(Self {
+            topic_partition,
+            topic_id,
+            log_dir: AtomicUsize::new(log_dir),
+            dirty: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Which of `log.dirs` holds it.
+    pub fn log_dir(&self) -> usize {
+        self.log_dir.load(Ordering::Acquire)
     }
 
     pub fn leadership(&self) -> Leadership {
@@ -165,6 +181,16 @@ impl Partition {
         !self.dirty.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether the journal has batches of it that a checkpoint must sync before they may go.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Whether it is here and its disk has not failed.
+    pub fn is_online(&self) -> bool {
+        self.with_log(|log| !log.is_offline()).unwrap_or(false)
+    }
+
     /// Must come before the flush that makes it true.
     pub fn clear_dirty(&self) {
         self.dirty.store(false, Ordering::Release);
@@ -173,19 +199,51 @@ impl Partition {
     /// Makes all that was appended so far durable in the segments. The files are synced outside the critical section; who
     /// meets another flush of the same log waits for it, as that one need not cover what was appended since it began. A
     /// failure takes the log offline and is never tried again. A partition that is gone has nothing to flush.
-    pub fn flush(&self) -> Result<(), LogError> {
-        let begin = |log: &mut PartitionLog| (!log.flush_is_running()).then(|| log.begin_flush());
-        let plan = loop {
-            match self.with_log(begin) {
-                Some(None) => std::thread::sleep(OTHER_FLUSH_POLL),
-                Some(Some(begun)) => break begun?,
-                None => return Ok(()),
+    pub fn flush(self: &Arc<Self>) -> Result<(), LogError> {
+        Self::flush_all(std::slice::from_ref(self)).map_err(|(_, error)| error)
+    }
+
+    /// [`Self::flush`] of many, as few flushes of the file system where they are many. The first failure ends it.
+    pub fn flush_all(partitions: &[Arc<Partition>]) -> Result<(), (Arc<Partition>, LogError)> {
+        for some in partitions.chunks(FLUSHED_TOGETHER) {
+            let mut waiting = Self::flush_idle(some)?;
+            while !waiting.is_empty() {
+                // Another flush of the same log may not cover what was appended since it began.
+                std::thread::sleep(OTHER_FLUSH_POLL);
+                waiting = Self::flush_idle(&waiting)?;
             }
-        };
-        let Some(plan) = plan else { return Ok(()) };
-        let result = plan.run();
-        self.with_log(|log| log.end_flush(plan, result, crate::clock::now_ms())).transpose()?;
+        }
         Ok(())
+    }
+
+    /// Flushes those that nobody else flushes at this moment; answers the others. Waits for nobody while it holds plans of
+    /// its own.
+    fn flush_idle(some: &[Arc<Partition>]) -> Result<Vec<Arc<Partition>>, (Arc<Partition>, LogError)> {
+        let (mut begun, mut plans, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut failed = Ok(());
+        for partition in some {
+            let begin = |log: &mut PartitionLog| (!log.flush_is_running()).then(|| log.begin_flush());
+            match partition.with_log(begin) {
+                None | Some(Some(Ok(None))) => {}
+                Some(None) => waiting.push(partition.clone()),
+                Some(Some(Ok(Some(plan)))) => {
+                    begun.push(partition);
+                    plans.push(plan);
+                }
+                Some(Some(Err(error))) => {
+                    // What was begun must end.
+                    failed = Err((Arc::clone(partition), error));
+                    break;
+                }
+            }
+        }
+        let results = FlushPlan::run_all(&plans);
+        let now_ms = crate::clock::now_ms();
+        for (partition, (plan, result)) in begun.into_iter().zip(plans.into_iter().zip(results)) {
+            let ended = partition.with_log(|log| log.end_flush(plan, result, now_ms)).transpose();
+            failed = failed.and(ended.map(|_| ()).map_err(|error| (Arc::clone(partition), error)));
+        }
+        failed.map(|()| waiting)
     }
 
     /// The journal has everything below `next_offset` on disk.

@@ -44,6 +44,17 @@ fn key(partition: &Partition) -> Key {
     (partition.topic_id, partition.topic_partition.partition)
 }
 
+impl CleanerState {
+    /// Keeps cleaners away from a partition until it is given back; false while one is at it.
+    pub(crate) fn claim(&self, partition: &Partition) -> bool {
+        self.inner.lock().in_progress.insert(key(partition))
+    }
+
+    pub(crate) fn give_back(&self, partition: &Partition) {
+        self.inner.lock().in_progress.remove(&key(partition));
+    }
+}
+
 /// Runs `log.cleaner.threads` cleaners until the broker stops.
 pub async fn run(broker: Arc<Broker>) {
     let cleaner = &broker.config.log_manager.cleaner;
@@ -124,7 +135,7 @@ pub(crate) fn clean_dirtiest(broker: &Broker, hash_key: (u64, u64)) -> bool {
                 millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "compacted"
             );
-            if let Err(error) = write_checkpoint(broker, partition.log_dir) {
+            if let Err(error) = write_checkpoint(broker, partition.log_dir()) {
                 tracing::error!(partition = %partition.topic_partition, error = describe(&error), "the cleaner's checkpoint");
             }
             true
@@ -166,7 +177,7 @@ fn choose(broker: &Broker) -> Option<(Arc<Partition>, Option<i64>)> {
 
 /// The dirty share of a log that is due. Sealed segments that are not on disk yet are flushed first: only what is there is
 /// cleaned.
-fn due(partition: &Partition, cleaned_to: Option<i64>, now_ms: i64) -> Option<f64> {
+fn due(partition: &Arc<Partition>, cleaned_to: Option<i64>, now_ms: i64) -> Option<f64> {
     let is_sealed_unflushed = partition.with_log(|log| log.has_unflushed_sealed_segment())?;
     if is_sealed_unflushed && let Err(error) = partition.flush() {
         tracing::error!(partition = %partition.topic_partition, error = describe(&error), "flush");
@@ -197,7 +208,7 @@ fn clean(
     if cleaned_to.is_none() {
         // A log that the checkpoint does not name is taken to have no gaps when it is opened.
         broker.cleaner.inner.lock().cleaned_to.insert(key(partition), job.first_dirty_offset());
-        write_checkpoint(broker, partition.log_dir)?;
+        write_checkpoint(broker, partition.log_dir())?;
     }
     let threads = config.threads.max(1) as u64;
     let map_bytes = (config.dedupe_buffer_bytes / threads) as f64 * config.io_buffer_load_factor.clamp(0.0, 1.0);
@@ -247,14 +258,24 @@ impl CleanerHost for Host<'_> {
 
 /// Kafka names a partition here once it was cleaned, and forgets it with the partition.
 fn write_checkpoint(broker: &Broker, dir_index: usize) -> Result<(), LogError> {
-    let Some(dir) = broker.log_dirs.get(dir_index) else { return Ok(()) };
+    write_checkpoint_with(broker, dir_index, None)
+}
+
+/// The same with a partition that is about to move into the directory.
+pub(crate) fn write_checkpoint_with(
+    broker: &Broker,
+    dir_index: usize,
+    coming: Option<&Partition>,
+) -> Result<(), LogError> {
+    let coming = coming.map(key);
+    let Some(dir) = broker.log_dirs.get(dir_index).filter(|dir| dir.is_online()) else { return Ok(()) };
     let mut inner = broker.cleaner.inner.lock();
     let partitions = broker.partitions.all();
     let known: HashSet<Key> = partitions.iter().map(|partition| key(partition)).collect();
     inner.cleaned_to.retain(|key, _| known.contains(key));
     let offsets: HashMap<TopicPartition, i64> = partitions
         .iter()
-        .filter(|partition| partition.log_dir == dir_index)
+        .filter(|partition| partition.log_dir() == dir_index || Some(key(partition)) == coming)
         .filter_map(|p| inner.cleaned_to.get(&key(p)).map(|offset| (p.topic_partition.clone(), *offset)))
         .collect();
     log_dir::write_offsets(&dir.path, log_dir::CLEANER_CHECKPOINT, &offsets)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taccola_base::TopicPartition;
-use taccola_log::log_dir;
+use taccola_log::{LogError, log_dir};
 
 use super::replicas::describe;
 use crate::broker::Broker;
@@ -89,6 +89,7 @@ pub(crate) fn apply_retention(broker: &Broker) {
         }
     }
     broker.purge_deleted_dirs(broker.config.log.file_delete_delay_ms);
+    broker.log_shared.close_idle();
 }
 
 /// A failure is logged where it happens; the next round tries again.
@@ -122,12 +123,11 @@ pub fn checkpoint(broker: &Broker) {
         return;
     }
     // What did not go through the journal (acks=1, the memory class, what recovery found) would be scanned again and again.
-    for partition in broker.partitions.all() {
-        if partition.with_log(|log| log.unflushed_messages() > 0).unwrap_or(false)
-            && let Err(error) = partition.flush()
-        {
-            tracing::error!(partition = %partition.topic_partition, error = describe(&error), "flush");
-        }
+    let mut unflushed = broker.partitions.all();
+    unflushed.retain(|partition| partition.with_log(|log| log.unflushed_messages() > 0).unwrap_or(false));
+    while let Err((failed, error)) = Partition::flush_all(&unflushed) {
+        tracing::error!(partition = %failed.topic_partition, error = describe(&error), "flush");
+        unflushed.retain(|partition| !Arc::ptr_eq(partition, &failed));
     }
     write_recovery_points(broker);
     write_log_start_offsets(broker);
@@ -148,6 +148,22 @@ pub fn write_log_start_offsets(broker: &Broker) -> bool {
     })
 }
 
+/// Names the log start offset of a partition that is about to move into a directory, so that a kill does not bring back
+/// what was deleted.
+pub(crate) fn name_log_start(
+    broker: &Broker,
+    dir_index: usize,
+    at: &TopicPartition,
+    offset: i64,
+) -> Result<(), LogError> {
+    let Some(dir) = broker.log_dirs.get(dir_index).filter(|_| offset > 0) else { return Ok(()) };
+    let mut written = broker.checkpoints_written.lock();
+    let mut offsets = log_dir::read_offsets(&dir.path, log_dir::LOG_START_OFFSET_CHECKPOINT)?.offsets;
+    offsets.insert(at.clone(), offset);
+    written.remove(&(dir.id, log_dir::LOG_START_OFFSET_CHECKPOINT));
+    log_dir::write_offsets(&dir.path, log_dir::LOG_START_OFFSET_CHECKPOINT, &offsets)
+}
+
 pub fn checkpoint_high_watermarks(broker: &Broker) {
     write_checkpoint(broker, log_dir::HIGH_WATERMARK_CHECKPOINT, None, |partition| {
         partition.with_log(|log| log.high_watermark())
@@ -165,14 +181,14 @@ fn write_checkpoint(
     let mut written = broker.checkpoints_written.lock();
     let mut by_dir: Vec<HashMap<TopicPartition, i64>> = vec![HashMap::new(); broker.log_dirs.len()];
     for partition in broker.partitions.all().iter().chain(also) {
-        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir), offset_of(partition)) {
+        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir()), offset_of(partition)) {
             offsets.insert(partition.topic_partition.clone(), offset);
         }
     }
     let mut complete = true;
-    for (dir, offsets) in broker.log_dirs.iter().zip(by_dir) {
+    for (index, (dir, offsets)) in broker.log_dirs.iter().zip(by_dir).enumerate() {
         let key = (dir.id, file);
-        if written.get(&key) == Some(&offsets) {
+        if !dir.is_online() || written.get(&key) == Some(&offsets) {
             continue;
         }
         match log_dir::write_offsets(&dir.path, file, &offsets) {
@@ -181,6 +197,9 @@ fn write_checkpoint(
             }
             Err(error) => {
                 complete = false;
+                if matches!(error, LogError::Io { .. }) {
+                    broker.note_dir_failure(index, &describe(&error));
+                }
                 tracing::error!(file, dir = %dir.path.display(), error = describe(&error), "checkpoint");
             }
         }

@@ -21,12 +21,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use taccola_base::limits;
 use taccola_base::planted::{Bug, planted};
+use taccola_log::LogError;
 use taccola_log::journal::{
     EntryHeader, EntryKind, JournalError, JournalTail, JournalWriter, StageError, StagedFrame, Staging,
 };
 
 use crate::partition::Partition;
+use crate::runtime::replicas::describe;
 use crate::runtime::workers::wait_for_disk;
 
 /// A flush that takes longer than this (microseconds) is worth a switch of threads.
@@ -76,6 +79,19 @@ struct State {
     dirty: Vec<Arc<Partition>>,
 }
 
+/// Whoever knows the log directories, as the journal sees it: one of several may fail while the others go on.
+pub trait LogDirFailures: Send + Sync {
+    /// Whether a directory failed whose partitions are still here.
+    fn is_pending(&self) -> bool;
+
+    /// Notes that a log could not be flushed. False: nothing goes without its directory.
+    fn note(&self, log_dir: usize, reason: &str) -> bool;
+
+    /// Takes the partitions of failed directories away and keeps what the journal has of them. Called while nothing is
+    /// written to the journal and nothing is released.
+    fn isolate(&self) -> Result<(), String>;
+}
+
 /// Shared by all partitions and connections.
 pub struct JournalRuntime {
     state: Mutex<State>,
@@ -84,6 +100,9 @@ pub struct JournalRuntime {
     /// Held during a checkpoint: one at a time.
     checkpointing: Mutex<()>,
     checkpoint_wanted: (Mutex<bool>, Condvar),
+    /// Bytes appended past the journal since the last checkpoint was asked for because of them.
+    unflushed_bytes: AtomicU64,
+    log_dirs: OnceLock<Box<dyn LogDirFailures>>,
     on_failure: Box<dyn Fn(&str) + Send + Sync>,
     /// Tells the disk up to where each log is flushed. False: it could not.
     note_recovery_points: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
@@ -98,6 +117,15 @@ impl std::fmt::Debug for JournalRuntime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JournalRuntime").field("tail", &self.tail).finish_non_exhaustive()
     }
+}
+
+/// How a checkpoint went.
+enum Checkpointed {
+    Released,
+    /// Recovery points could not be written: the frames are kept.
+    NotNoted,
+    /// A log directory failed, and the next try will go on without it.
+    DirFailed,
 }
 
 impl JournalRuntime {
@@ -121,6 +149,8 @@ impl JournalRuntime {
             writer: Mutex::new(Some(writer)),
             checkpointing: Mutex::new(()),
             checkpoint_wanted: (Mutex::new(false), Condvar::new()),
+            unflushed_bytes: AtomicU64::new(0),
+            log_dirs: OnceLock::new(),
             on_failure,
             note_recovery_points: OnceLock::new(),
             read_only: Mutex::default(),
@@ -163,6 +193,24 @@ impl JournalRuntime {
             state.overflow.push_back(Overflow { partition: partition.clone(), base_offset, next_offset, records });
         }
         Ticket(state.given)
+    }
+
+    /// Notes a batch that nobody waits for: it is flushed with the next checkpoint, which comes early enough that little
+    /// must be read again after a crash. Called under the partition's lock.
+    pub fn note_unflushed(&self, partition: &Arc<Partition>, bytes: u64) {
+        if partition.mark_dirty() {
+            self.state.lock().dirty.push(partition.clone());
+        }
+        let unflushed = self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unflushed >= limits::UNFLUSHED_BYTES_MAX {
+            self.unflushed_bytes.store(0, Ordering::Relaxed);
+            self.request_checkpoint();
+        }
+    }
+
+    /// Sets who knows the log directories, once. Without it any failure is final.
+    pub fn watch_log_dirs(&self, failures: Box<dyn LogDirFailures>) {
+        let _ = self.log_dirs.set(failures);
     }
 
     /// Waits until the ticket's batch is on disk. Leads a flush when there is none.
@@ -228,11 +276,17 @@ impl JournalRuntime {
             loop {
                 match writer.write(frame) {
                     Err(error) if error.is_full() => {
-                        let released =
-                            self.checkpoint().map_err(|reason| JournalError::Poisoned { reason: reason.into() })?;
-                        if !released {
-                            let reason = "it is full, and recovery points cannot be written";
-                            return Err(JournalError::Poisoned { reason: reason.into() });
+                        let poisoned = |reason: String| JournalError::Poisoned { reason: reason.into() };
+                        loop {
+                            match self.checkpoint_once(true).map_err(poisoned)? {
+                                Checkpointed::Released => break,
+                                Checkpointed::DirFailed => {}
+                                Checkpointed::NotNoted => {
+                                    return Err(poisoned(
+                                        "it is full, and recovery points cannot be written".to_owned(),
+                                    ));
+                                }
+                            }
                         }
                     }
                     Err(error) => return Err(error),
@@ -241,7 +295,11 @@ impl JournalRuntime {
             }
         }
         for batch in flush.batches.iter().filter(|batch| batch.sync_segment) {
-            batch.partition.flush().map_err(|error| JournalError::Poisoned { reason: error.to_string().into() })?;
+            if let Err(error) = batch.partition.flush()
+                && !self.may_go_on_without(&batch.partition, &error)
+            {
+                return Err(JournalError::Poisoned { reason: error.to_string().into() });
+            }
         }
         if self.tail.wants_checkpoint() {
             self.request_checkpoint();
@@ -299,24 +357,59 @@ impl JournalRuntime {
     /// What was ever promised is so below its log's recovery point or in the journal, and recovery may cut a log off at a
     /// hole above both.
     pub fn checkpoint(&self) -> Result<bool, String> {
-        let _one_at_a_time = self.checkpointing.lock();
-        let up_to = self.tail.durable();
-        let dirty = std::mem::take(&mut self.state.lock().dirty);
-        for partition in dirty {
-            partition.clear_dirty();
-            if planted(Bug::FrameReleasedEarly) {
-                continue;
+        loop {
+            let failed = self.log_dirs.get().is_some_and(|dirs| dirs.is_pending());
+            let quiet = failed.then(|| self.writer.lock());
+            match self.checkpoint_once(quiet.is_some())? {
+                Checkpointed::Released => return Ok(true),
+                Checkpointed::NotNoted => return Ok(false),
+                Checkpointed::DirFailed => {}
             }
-            partition.flush().map_err(|error| format!("{}: {error}", partition.topic_partition))?;
         }
-        if self.note_recovery_points.get().is_some_and(|note| !note()) {
-            return Ok(false);
-        }
-        self.tail.release(up_to);
-        Ok(true)
     }
 
-    fn request_checkpoint(&self) {
+    /// `quiet`: the caller holds the writer.
+    fn checkpoint_once(&self, quiet: bool) -> Result<Checkpointed, String> {
+        let _one_at_a_time = self.checkpointing.lock();
+        if let Some(dirs) = self.log_dirs.get().filter(|dirs| dirs.is_pending()) {
+            if !quiet {
+                return Ok(Checkpointed::DirFailed);
+            }
+            dirs.isolate()?;
+        }
+        let up_to = self.tail.durable();
+        let dirty = std::mem::take(&mut self.state.lock().dirty);
+        dirty.iter().for_each(|partition| partition.clear_dirty());
+        let flushed = if planted(Bug::FrameReleasedEarly) { Ok(()) } else { Partition::flush_all(&dirty) };
+        if let Err((partition, error)) = flushed {
+            self.dirty_again(dirty);
+            let reason = format!("{}: {}", partition.topic_partition, describe(&error));
+            let may_go_on = self.may_go_on_without(&partition, &error);
+            return if may_go_on { Ok(Checkpointed::DirFailed) } else { Err(reason) };
+        }
+        if self.note_recovery_points.get().is_some_and(|note| !note()) {
+            // What a directory that fails here has in the journal is still needed.
+            self.dirty_again(dirty);
+            let dir_failed = self.log_dirs.get().is_some_and(|dirs| dirs.is_pending());
+            return Ok(if dir_failed { Checkpointed::DirFailed } else { Checkpointed::NotNoted });
+        }
+        self.tail.release(up_to);
+        Ok(Checkpointed::Released)
+    }
+
+    fn dirty_again(&self, partitions: Vec<Arc<Partition>>) {
+        let mut state = self.state.lock();
+        let again = partitions.into_iter().filter(|partition| partition.mark_dirty());
+        state.dirty.extend(again);
+    }
+
+    /// Whether a failed flush takes the log's directory with it and nothing else.
+    fn may_go_on_without(&self, partition: &Partition, error: &LogError) -> bool {
+        let of_disk = matches!(error, LogError::Io { .. } | LogError::Offline { .. });
+        of_disk && self.log_dirs.get().is_some_and(|dirs| dirs.note(partition.log_dir(), &describe(error)))
+    }
+
+    pub fn request_checkpoint(&self) {
         *self.checkpoint_wanted.0.lock() = true;
         self.checkpoint_wanted.1.notify_one();
     }
@@ -534,6 +627,7 @@ mod tests {
         assert_eq!(visible(), 3);
     }
 
+    /// A checkpoint that took a running flush for its own would release frames that the other does not cover.
     #[test]
     fn a_flush_waits_for_the_one_that_runs() {
         let dir = tempfile::tempdir().unwrap();

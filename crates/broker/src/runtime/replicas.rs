@@ -1,11 +1,13 @@
 //! Brings this broker's partitions in line with the metadata image: creates, removes, reconfigures. Answers to Kafka's
 //! `ReplicaManager.applyDelta` and `DynamicConfigPublisher`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use taccola_base::{TopicPartition, Uuid};
-use taccola_log::{LogError, PartitionLog};
+use taccola_log::{LogError, PartitionLog, log_dir};
+use taccola_meta::controller::ReplicaPlace;
 use taccola_meta::image::config::ConfigResourceType;
 use taccola_meta::image::topics::PartitionRegistration;
 use taccola_meta::{MetadataChanges, MetadataImage};
@@ -14,6 +16,17 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::partition::{Leadership, Partition};
 use crate::runtime::coordinator::image::{self as coordinator_image, topic_changes};
+
+/// Where a replica of this broker is, by the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AssignedDir {
+    /// Index of the log directory.
+    Online(usize),
+    /// It does not say.
+    Unknown,
+    /// In a directory that is not here.
+    Gone,
+}
 
 /// What the image says of a partition's leadership.
 pub fn leadership(registration: &PartitionRegistration) -> Leadership {
@@ -30,9 +43,8 @@ impl Broker {
     /// Makes an image the current one and does what its changes ask for. Called by the metadata writer alone, in order.
     pub(crate) fn apply(&self, image: MetadataImage, changes: &MetadataChanges) {
         let local = changes.local(&image, self.node_id);
-        for gone in local.deletes.iter().chain(&local.not_replicas) {
-            self.remove_replica(&gone.topic, gone.topic_id, gone.partition);
-        }
+        let gone = local.deletes.iter().chain(&local.not_replicas);
+        self.remove_replicas(gone.map(|gone| (&*gone.topic, gone.topic_id, gone.partition)));
         for (at, registration) in local.leaders.iter().chain(&local.followers) {
             self.add_or_update(&image, &at.topic, at.topic_id, at.partition, registration);
         }
@@ -88,7 +100,7 @@ impl Broker {
                 return;
             }
             // The topic was deleted and made again under the same name.
-            self.remove_replica(topic, known.topic_id, partition);
+            self.remove_replicas(std::iter::once((topic, known.topic_id, partition)));
         }
         self.create_replica(image, topic, id, partition, registration);
     }
@@ -102,10 +114,15 @@ impl Broker {
         partition: i32,
         registration: &PartitionRegistration,
     ) {
-        let log_dir = self.choose_log_dir(registration);
+        let Some(log_dir) = self.choose_log_dir(registration) else {
+            tracing::error!(topic, partition, "its log directory cannot be used; it answers KAFKA_STORAGE_ERROR");
+            return;
+        };
         let Some(dir) = self.log_dirs.get(log_dir) else { return };
         let topic_partition = TopicPartition::new(topic, partition);
-        let config = self.topic_config(image, topic);
+        // One for all partitions of a topic; it changes for all of them together.
+        let sibling = self.partitions.any_of_topic(topic).filter(|sibling| sibling.topic_id == id);
+        let config = sibling.map_or_else(|| self.topic_config(image, topic), |sibling| sibling.topic_config());
         let created =
             PartitionLog::create(&dir.path, topic_partition, Some(id), config.log.clone(), self.log_shared.clone());
         match created {
@@ -116,37 +133,73 @@ impl Broker {
         }
     }
 
-    /// The directory that the image assigns, else the one with the fewest partitions.
-    fn choose_log_dir(&self, registration: &PartitionRegistration) -> usize {
-        let assigned =
-            registration.directory(self.node_id).and_then(|id| self.log_dirs.iter().position(|dir| dir.id == id));
-        assigned.unwrap_or_else(|| {
-            let mut counts = vec![0_usize; self.log_dirs.len()];
-            for partition in self.partitions.all() {
-                if let Some(count) = counts.get_mut(partition.log_dir) {
-                    *count += 1;
-                }
+    /// The directory that the image assigns, else the one with the fewest partitions. `None` where that could be one that
+    /// is not here: an empty log in its place would pass for the partition.
+    fn choose_log_dir(&self, registration: &PartitionRegistration) -> Option<usize> {
+        match self.assigned_dir(registration) {
+            AssignedDir::Online(index) => Some(index),
+            AssignedDir::Gone => None,
+            // A partition of this epoch was just made.
+            AssignedDir::Unknown if self.lacks_log_dirs() && registration.partition_epoch > 0 => None,
+            AssignedDir::Unknown => self.partitions.emptiest_dir(self.online_dirs()),
+        }
+    }
+
+    /// Where the image says that this broker's replica is.
+    pub(crate) fn assigned_dir(&self, registration: &PartitionRegistration) -> AssignedDir {
+        match registration.directory(self.node_id) {
+            None | Some(Uuid::DIRECTORY_UNASSIGNED | Uuid::DIRECTORY_MIGRATING) => AssignedDir::Unknown,
+            Some(id) => {
+                let found = self.log_dirs.iter().position(|dir| dir.id == id && dir.is_online());
+                found.map_or(AssignedDir::Gone, AssignedDir::Online)
             }
-            counts.iter().enumerate().min_by_key(|(_, count)| **count).map_or(0, |(index, _)| index)
-        })
-    }
-
-    fn remove_replica(&self, topic: &str, id: Uuid, partition: i32) {
-        let Some(gone) = self.partitions.remove(topic, id, partition) else { return };
-        for coordinator in self.coordinators.iter().filter(|c| c.topic() == topic) {
-            coordinator.give_up(partition);
-        }
-        if let Some(log) = gone.take_log() {
-            self.remove_log(log);
         }
     }
 
-    /// Renames a deleted partition's folder, which is unlinked after `log.segment.delete.delay.ms`.
-    pub(crate) fn remove_log(&self, log: PartitionLog) {
-        let at = log.topic_partition().to_string();
-        match log.rename_for_delete(crate::random::uuid()) {
-            Ok(path) => self.deleted_dirs.lock().push((clock::now_ms(), path)),
-            Err(error) => tracing::error!(at, error = describe(&error), "cannot remove a partition's log"),
+    /// Replicas of which the image does not know where they are, in some topics.
+    pub(crate) fn misplaced(&self, image: &MetadataImage, of_topics: impl Fn(Uuid) -> bool) -> Vec<ReplicaPlace> {
+        let place = |partition: Arc<Partition>| {
+            let at = &partition.topic_partition;
+            let registration = image.topics.partition(&at.topic, at.partition)?;
+            let directory = self.log_dirs.get(partition.log_dir())?.id;
+            let place = ReplicaPlace { topic_id: partition.topic_id, partition: at.partition, directory };
+            (registration.directory(self.node_id) != Some(directory)).then_some(place)
+        };
+        let topics = image.topics.iter().filter(|topic| of_topics(topic.id));
+        topics.flat_map(|topic| self.partitions.of_topic(&topic.name)).filter_map(place).collect()
+    }
+
+    fn remove_replicas<'a>(&self, all: impl Iterator<Item = (&'a str, Uuid, i32)>) {
+        let mut logs = Vec::new();
+        for (topic, id, partition) in all {
+            let Some(gone) = self.partitions.remove(topic, id, partition) else { continue };
+            for coordinator in self.coordinators.iter().filter(|c| c.topic() == topic) {
+                coordinator.give_up(partition);
+            }
+            logs.extend(gone.take_log());
+        }
+        self.remove_logs(logs);
+    }
+
+    /// Renames deleted partitions' folders, which are unlinked after `log.segment.delete.delay.ms`.
+    pub(crate) fn remove_logs(&self, logs: Vec<PartitionLog>) {
+        let mut changed = BTreeSet::new();
+        for log in logs {
+            let at = log.topic_partition().to_string();
+            match log.rename_for_delete(crate::random::uuid()) {
+                Ok(None) => {}
+                Ok(Some(path)) => {
+                    changed.extend(path.parent().map(Path::to_path_buf));
+                    self.deleted_dirs.lock().push((clock::now_ms(), path));
+                }
+                Err(error) => tracing::error!(at, error = describe(&error), "cannot remove a partition's log"),
+            }
+        }
+        for dir in changed {
+            // If it is lost, the next start finds the folders and learns from the metadata what became of their topics.
+            if let Err(error) = log_dir::sync(&dir) {
+                tracing::warn!(dir = %dir.display(), error = describe(&error), "a log directory is not flushed");
+            }
         }
     }
 

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, fcntl_lock};
-use taccola_base::Uuid;
 use taccola_base::config::ServerConfig;
+use taccola_base::{TopicPartition, Uuid};
+use taccola_log::{LogError, log_dir};
 use taccola_meta::bootstrap::{self, BootstrapMetadata};
 use taccola_meta::meta_properties::{self, MetaProperties};
 
 use super::StartError;
+use crate::runtime::replicas::describe;
 
 const LOCK_FILE: &str = ".lock";
 
@@ -31,6 +33,8 @@ pub struct LogDir {
 pub struct LogDirs {
     pub dirs: Vec<LogDir>,
     pub cluster_id: String,
+    /// Those that cannot be used, and why. Neither the first nor that of the metadata is ever among them.
+    pub offline: Vec<(PathBuf, String)>,
     /// The directories were empty and have just been formatted.
     pub formatted: bool,
 }
@@ -38,15 +42,30 @@ pub struct LogDirs {
 /// Locks, formats where nothing is, checks.
 pub fn open(config: &ServerConfig, now_ms: i64) -> Result<LogDirs, StartError> {
     let mut locked = Vec::new();
-    for path in &config.log_dirs {
-        fs::create_dir_all(path).map_err(|source| StartError::io("create the log directory", path, source))?;
-        locked.push((path.clone(), lock(path)?));
-    }
     let mut found = Vec::new();
-    for (path, _) in &locked {
-        found.push(read_meta_properties(path)?);
+    let mut offline = Vec::new();
+    for (index, path) in config.log_dirs.iter().enumerate() {
+        let opened = make_durably(path)
+            .map_err(|source| StartError::io("create the log directory", path, source))
+            .and_then(|()| Ok((lock(path)?, read_meta_properties(path)?)));
+        match opened {
+            Ok((lock, properties)) => {
+                locked.push((path.clone(), lock));
+                found.push(properties);
+            }
+            // The journal is in the first one, and nothing goes without the metadata.
+            Err(error @ StartError::Io { .. }) if index > 0 && *path != config.metadata_log_dir => {
+                tracing::error!(path = %path.display(), %error, "a log directory is offline; the others are served");
+                offline.push((path.clone(), error.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
     }
     let formatted = found.iter().all(Option::is_none);
+    if let (true, Some((path, reason))) = (formatted, offline.first()) {
+        let path = path.display();
+        return Err(StartError::WrongDirectory(format!("{path} cannot be used, and the others are empty: {reason}")));
+    }
     if formatted {
         for (path, _) in &locked {
             refuse_unformatted_data(path)?;
@@ -83,7 +102,31 @@ pub fn open(config: &ServerConfig, now_ms: i64) -> Result<LogDirs, StartError> {
     }
     meta_properties::check(&checked, config.node_id, config.cluster_id.as_deref())
         .map_err(|error| StartError::WrongDirectory(error.to_string()))?;
-    Ok(LogDirs { dirs, cluster_id, formatted })
+    Ok(LogDirs { dirs, cluster_id, offline, formatted })
+}
+
+/// Copies of logs that were on their way to another directory when the broker ended. Where the log is there, its copy is
+/// removed, to be made anew: answers which, and the index of the directory. Where it is not, the copy was about to take its
+/// place, and does. While a directory is missing, the log may be in it: copies are left alone.
+pub fn settle_futures(dirs: &LogDirs) -> Result<Vec<(TopicPartition, usize)>, StartError> {
+    let mut again = Vec::new();
+    for (index, dir) in dirs.dirs.iter().enumerate() {
+        let failed =
+            |error: LogError| StartError::Log { partition: dir.path.display().to_string(), reason: describe(&error) };
+        for (at, copy) in log_dir::futures(&dir.path).map_err(failed)? {
+            let has_log = dirs.dirs.iter().any(|dir| dir.path.join(at.to_string()).is_dir());
+            if has_log {
+                log_dir::remove_future(&copy).map_err(failed)?;
+                again.push((at, index));
+            } else if dirs.offline.is_empty() {
+                tracing::info!(partition = %at, copy = %copy.display(), "the copy of a log takes its place");
+                log_dir::promote_future(&copy, &at).map_err(failed)?;
+            } else {
+                tracing::warn!(copy = %copy.display(), "the copy of a log that is not here is left alone");
+            }
+        }
+    }
+    Ok(again)
 }
 
 /// The records that open an empty metadata log: those of `bootstrap.checkpoint`, or Kafka's defaults without one.
@@ -95,6 +138,14 @@ pub fn read_bootstrap(metadata_dir: &Path) -> Result<BootstrapMetadata, StartErr
             BootstrapMetadata::decode(&bytes).map_err(|e| StartError::Metadata(format!("{}: {e}", path.display())))
         }
     }
+}
+
+/// Makes a folder and those above it, where they are missing, so that the power going does not take them back.
+fn make_durably(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let made = path.ancestors().take_while(|folder| !folder.exists()).count();
+    fs::create_dir_all(&path)?;
+    path.ancestors().skip(1).take(made).try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
 fn lock(dir: &Path) -> Result<File, StartError> {

@@ -5,7 +5,7 @@ pub mod dirs;
 pub(crate) mod file_handles;
 mod recovery;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +40,10 @@ use crate::runtime::cleaner::CleanerState;
 use crate::runtime::coordinator::{self, GroupCoordinator};
 use crate::runtime::housekeeping;
 use crate::runtime::journal::JournalRuntime;
+use crate::runtime::log_dirs::{self, FailedDirs};
 use crate::runtime::metadata::MetadataLog;
 use crate::runtime::producer_ids::ProducerIds;
+use crate::runtime::relocate::Moves;
 use crate::runtime::replicas::describe;
 use crate::runtime::storage::{self, DiskSpace};
 use crate::share_fetch::ShareFetchRuntime;
@@ -50,8 +52,8 @@ use crate::tier::RemoteStorage;
 use crate::topic_config::TopicConfig;
 use crate::transactions;
 use dirs::LogDirs;
-use recovery::OpenedLogs;
 pub use recovery::RecoverySummary;
+use recovery::{OpenContext, OpenedLogs};
 
 /// Why the broker does not start, in one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -94,12 +96,24 @@ pub(crate) async fn open(
         None => None,
     };
     let shared = LogShared::new(segment_handles_max);
+    for dir in &dirs.dirs {
+        shared.add_log_dir(&dir.path).map_err(|source| StartError::io("open", &dir.path, source))?;
+    }
     let base = TopicConfig::new(config.log.clone(), config.log_manager.producer_id_expiration_ms);
     let metadata_config = Arc::new(metadata_log_config(&config));
     let config_of = |tp: &TopicPartition| {
         if &*tp.topic == CLUSTER_METADATA_TOPIC { metadata_config.clone() } else { base.log.clone() }
     };
-    let opened = recovery::open_logs(&dirs, config.node_id, config.taccola.journal_bytes, &shared, &config_of, now_ms)?;
+    let opening = OpenContext {
+        node_id: config.node_id,
+        journal_bytes: config.taccola.journal_bytes,
+        threads_per_dir: config.log_manager.recovery_threads_per_data_dir,
+        shared: &shared,
+        config_of: &config_of,
+        now_ms,
+    };
+    let moves = dirs::settle_futures(&dirs)?;
+    let opened = recovery::open_logs(&dirs, &opening)?;
     let OpenedLogs { mut logs, journal: Journal { staging, writer }, summary } = opened;
     let remote =
         RemoteStorage::open(&config.remote).map_err(|error| StartError::Config(format!("remote storage: {error}")))?;
@@ -116,7 +130,7 @@ pub(crate) async fn open(
 
     let (metadata_dir, metadata_dir_index) = metadata_dir(&config, &dirs);
     let metadata_at = TopicPartition::new(CLUSTER_METADATA_TOPIC, 0);
-    let metadata_log = match logs.remove(&metadata_at) {
+    let mut metadata_log = match logs.remove(&metadata_at) {
         Some(opened) => opened.log,
         None => PartitionLog::create(
             metadata_dir,
@@ -127,6 +141,8 @@ pub(crate) async fn open(
         )
         .map_err(|error| StartError::Metadata(describe(&error)))?,
     };
+    let made = metadata_log.make_folder().and_then(|()| metadata_log.flush(now_ms));
+    made.map_err(|error| StartError::Metadata(describe(&error)))?;
     let metadata_partition = Partition::new(
         metadata_log,
         Uuid::METADATA_TOPIC_ID,
@@ -161,7 +177,10 @@ pub(crate) async fn open(
         node_id: config.node_id,
         cluster_id: dirs.cluster_id.clone(),
         kraft_version,
-        log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo { path: dir.path.clone(), id: dir.id }).collect(),
+        log_dirs: dirs.dirs.iter().map(|dir| LogDirInfo::new(dir.path.clone(), dir.id)).collect(),
+        offline_dirs: dirs.offline.iter().map(|(path, _)| path.clone()).collect(),
+        failed_dirs: FailedDirs::default(),
+        moves: Moves::with_found(moves),
         partitions: PartitionTable::default(),
         coordinators: vec![groups.clone(), transactions.clone(), share_states.clone()],
         groups,
@@ -190,6 +209,7 @@ pub(crate) async fn open(
         _dirs: dirs,
         config,
     });
+    log_dirs::watch(&broker);
     share_state::serve_actions(&broker);
     transactions::serve_actions(&broker);
     {
@@ -356,12 +376,14 @@ fn adopt_logs(
     logs: BTreeMap<TopicPartition, recovery::OpenedLog>,
 ) {
     broker.load_dynamic_config(&image);
+    let mut removed = Vec::new();
+    let mut configs = HashMap::new();
     for (at, opened) in logs {
         let topic = image.topics.by_name(&at.topic).filter(|topic| opened.topic_id.is_none_or(|id| id == topic.id));
         let registration = topic.and_then(|topic| topic.partition(at.partition));
         match (topic, registration.filter(|registration| registration.has_replica(broker.node_id))) {
             (Some(topic), Some(registration)) => {
-                let config = broker.topic_config(&image, &at.topic);
+                let config = configs.entry(topic.id).or_insert_with(|| broker.topic_config(&image, &at.topic)).clone();
                 let leadership = crate::runtime::replicas::leadership(registration);
                 let mut log = opened.log;
                 log.set_config(config.log.clone());
@@ -370,14 +392,17 @@ fn adopt_logs(
                 }
                 broker.partitions.insert(Partition::new(log, topic.id, opened.log_dir, leadership, config));
             }
-            _ if opened.topic_id.is_some_and(|id| was_deleted(id) && image.topics.by_id(id).is_none()) => {
+            _ if opened.recreated
+                || opened.topic_id.is_some_and(|id| was_deleted(id) && image.topics.by_id(id).is_none()) =>
+            {
                 tracing::info!(partition = %at, "the folder of a deleted topic is removed");
-                broker.remove_log(opened.log);
+                removed.push(opened.log);
             }
             _ => set_aside(broker, &at, opened.log_dir),
         }
     }
-    // Partitions of the image without a folder: created before a crash, never written.
+    broker.remove_logs(removed);
+    // Partitions of the image without a folder: never written.
     let missing: Vec<_> = image
         .topics
         .iter()
@@ -432,7 +457,11 @@ async fn register(broker: &Arc<Broker>, bound: &[(Listener, TcpListener)], clean
     broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
     let outcome =
         broker.controller.unfence_broker(metadata.image(), broker.node_id).map_err(|error| failed(error.message))?;
-    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))
+    broker.commit(&mut metadata, &outcome.records).await.map_err(|error| failed(error.to_string()))?;
+    if broker.log_dirs.len() > 1 {
+        broker.commit_places(&mut metadata, |_| true).await.map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// This node as a controller: where the config says that it would listen for others of its quorum.
@@ -498,19 +527,32 @@ fn close_blocking(broker: &Broker, epoch: i64) -> Result<(), StartError> {
     let mut points = vec![log_dir::Offsets::new(); broker.log_dirs.len()];
     let mut all = broker.partitions.all();
     all.push(broker.metadata_partition.clone());
+    // What fails here fails again below, with its name.
+    for partition in &all {
+        let _ = partition.with_log(|log| log.seal_for_close());
+    }
+    let _ = Partition::flush_all(&all);
     for partition in all {
         let Some(log) = partition.take_log_to_close() else { continue };
         let failed = |error: taccola_log::LogError| StartError::Log {
             partition: partition.topic_partition.to_string(),
             reason: describe(&error),
         };
-        let point = log.close(clock::now_ms()).map_err(failed)?;
-        if let Some(points) = points.get_mut(partition.log_dir) {
+        let is_needed = partition.log_dir() == 0 || partition.log_dir() == broker.metadata_partition.log_dir();
+        let point = match log.close(clock::now_ms()).map_err(failed) {
+            Err(error) if !is_needed => {
+                // Its directory is not marked as cleanly stopped, and the journal keeps what it has of it.
+                broker.note_dir_failure(partition.log_dir(), &error.to_string());
+                continue;
+            }
+            closed => closed?,
+        };
+        if let Some(points) = points.get_mut(partition.log_dir()) {
             points.insert(partition.topic_partition.clone(), point);
         }
     }
     broker.purge_deleted_dirs(0);
-    for (dir, points) in broker.log_dirs.iter().zip(&points) {
+    for (dir, points) in broker.log_dirs.iter().zip(&points).filter(|(dir, _)| dir.is_online()) {
         let failed = |error: taccola_log::LogError| StartError::Log {
             partition: dir.path.display().to_string(),
             reason: describe(&error),
@@ -519,9 +561,13 @@ fn close_blocking(broker: &Broker, epoch: i64) -> Result<(), StartError> {
     }
     broker.journal.close().map_err(|error| StartError::Journal(error.to_string()))?;
     if let Some(first) = broker.log_dirs.first() {
-        journal::lower_marker(&first.path).map_err(|source| StartError::io("unmark", &first.path, source))?;
+        let kept = journal::kept(&first.path).map_err(|source| StartError::io("list", &first.path, source))?;
+        // What is kept for a directory that failed is as good as a journal that is not empty.
+        if kept.is_empty() {
+            journal::lower_marker(&first.path).map_err(|source| StartError::io("unmark", &first.path, source))?;
+        }
     }
-    for dir in &broker.log_dirs {
+    for dir in broker.log_dirs.iter().filter(|dir| dir.is_online()) {
         log_dir::write_clean_shutdown(&dir.path, epoch)
             .map_err(|error| StartError::Log { partition: dir.path.display().to_string(), reason: describe(&error) })?;
     }

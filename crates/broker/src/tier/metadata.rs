@@ -36,6 +36,8 @@ impl RemoteStorage {
             partition.append(&broker.journal, &mut batch, origin, broker.acks_all_durability(), clock::now_ms());
         if let Some(ticket) = appended.map_err(|error| failed(&error))?.ticket {
             broker.journal.wait_for(ticket, WRITE_TIMEOUT).await.map_err(|error| failed(&error))?;
+            let at = &partition.topic_partition;
+            broker.lost_meanwhile(&at.topic, at.partition).map_or(Ok(()), |error| Err(failed(&error)))?;
         }
         self.apply(record);
         Ok(())

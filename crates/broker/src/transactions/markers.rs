@@ -132,8 +132,10 @@ impl Broker {
             (topic, index, ended)
         }));
         let (of_groups, durable) = tokio::join!(groups, self.durable(ticket));
-        if let Err(error) = durable {
-            written.iter_mut().filter(|(.., result)| result.is_ok()).for_each(|(.., result)| *result = Err(error));
+        for (topic, index, result) in written.iter_mut().filter(|(.., result)| result.is_ok()) {
+            if let Some(error) = durable.err().or_else(|| self.lost_meanwhile(topic, *index)) {
+                *result = Err(error);
+            }
         }
         written.extend(of_groups);
         written

@@ -30,7 +30,10 @@ fn config() -> LogConfig {
 }
 
 fn create(dir: &Path) -> PartitionLog {
-    PartitionLog::create(dir, TopicPartition::new("t", 0), None, Arc::new(config()), LogShared::new(64)).unwrap()
+    let at = TopicPartition::new("t", 0);
+    let mut log = PartitionLog::create(dir, at, None, Arc::new(config()), LogShared::new(64)).unwrap();
+    log.make_folder().unwrap();
+    log
 }
 
 fn open(dir: &Path, clean: bool, recovery_point: i64) -> PartitionLog {

@@ -79,6 +79,14 @@ impl FileDevice {
         Ok(Self { file, mode: WriteMode::DirectSync, size_bytes })
     }
 
+    /// Opens a file to read what whoever holds its lock has written, which is the caller's to hold up meanwhile.
+    pub(super) fn open_beside(path: &Path) -> io::Result<Self> {
+        let plain = File::open(path)?;
+        let size_bytes = plain.metadata()?.len();
+        let file = platform::open_direct(path, size_bytes).unwrap_or(plain);
+        Ok(Self { file, mode: WriteMode::BufferedThenSync, size_bytes })
+    }
+
     /// Makes a file of `size_bytes` whose space is all taken: reserved first, so that a full disk is noticed before anything
     /// else happens, then filled with zeros and synced. Where the space could be reserved only the beginning is filled, so
     /// that a first start need not wait for the disk: the first lap writes the rest, at the price of one extent

@@ -56,6 +56,16 @@ impl PartitionLog {
     /// offset must not be below the log end offset; a gap is allowed and begins a new segment. Producer state is updated,
     /// not checked.
     pub fn append_as_is(&mut self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        self.append_given(batch, true, now_ms)
+    }
+
+    /// As [`append_as_is`](Self::append_as_is), for a copy of another log: where that one was compacted, gaps stay inside
+    /// a segment.
+    pub(super) fn append_copied(&mut self, batch: &[u8], now_ms: i64) -> Result<Appended, AppendError> {
+        self.append_given(batch, !self.compacted, now_ms)
+    }
+
+    fn append_given(&mut self, batch: &[u8], roll_at_gap: bool, now_ms: i64) -> Result<Appended, AppendError> {
         let header = self.check_batch(batch)?;
         self.ready_to_append(now_ms)?;
         let (base, last, end) = (header.base_offset, header.last_offset(), self.log_end_offset);
@@ -63,7 +73,7 @@ impl PartitionLog {
             return Err(AppendError::OffsetsNotMonotonic { base, last, end });
         }
         let marker = marker_of(&header, batch);
-        if base > end {
+        if base > end && roll_at_gap {
             // What lies before a gap keeps its end; recovery takes a gap inside a segment for damage.
             self.roll_at(base, now_ms)?;
         }
@@ -285,6 +295,7 @@ impl PartitionLog {
         if self.active.is_some() {
             return Ok(());
         }
+        self.make_folder()?;
         match self.load_active(now_ms)? {
             Some(active) => self.active = Some(active),
             None => {

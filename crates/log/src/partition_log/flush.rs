@@ -1,8 +1,9 @@
 //! Making the log durable, and the clean stop. A flush that failed is never tried again: the page cache may have dropped
 //! what it could not write, so the log goes offline until it is opened, and read, anew.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use taccola_base::Uuid;
@@ -10,18 +11,27 @@ use taccola_base::planted::{Bug, planted};
 
 use super::PartitionLog;
 use super::types::Offset;
-use crate::checkpoint::{LEADER_EPOCH_CHECKPOINT, write_epochs};
+use crate::checkpoint::{LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA_FILE, write_epochs};
 use crate::error::LogError;
 use crate::file::SegmentFile;
+use crate::log_dir::folder_of;
 use crate::segment::{Kind, segment_path};
 use crate::shared::LogShared;
+
+/// How far the active segment grows before its producers are written out again, bytes.
+const SNAPSHOT_EVERY_BYTES: u64 = 64 * 1024 * 1024;
+
+/// From so many files and folders on the whole file system is flushed instead of each.
+const FILES_FOR_FILE_SYSTEM: usize = 256;
 
 /// A flush that can run outside the log's critical section: [`PartitionLog::begin_flush`], [`FlushPlan::run`],
 /// [`PartitionLog::end_flush`].
 #[derive(Debug)]
 pub struct FlushPlan {
     files: Vec<Arc<dyn SegmentFile>>,
-    dir: Option<PathBuf>,
+    /// The folder, and the log directory if the folder is new there.
+    dirs: Vec<PathBuf>,
+    log_dir: Option<PathBuf>,
     shared: Arc<LogShared>,
     /// All below is durable once the plan ran.
     end_offset: Offset,
@@ -33,7 +43,21 @@ impl FlushPlan {
         if !planted(Bug::SkipSegmentSync) {
             self.files.iter().try_for_each(|file| file.sync())?;
         }
-        self.dir.as_ref().filter(|_| !planted(Bug::SkipFolderSync)).map_or(Ok(()), |dir| self.shared.sync_dir(dir))
+        if planted(Bug::SkipFolderSync) {
+            return Ok(());
+        }
+        self.dirs.iter().try_for_each(|dir| self.shared.sync_dir(dir))
+    }
+
+    /// Runs many plans, each with its own result, as one flush of the file systems if they are of many files.
+    pub fn run_all(plans: &[FlushPlan]) -> Vec<io::Result<()>> {
+        let files: usize = plans.iter().map(|plan| plan.files.len() + plan.dirs.len()).sum();
+        let dirs: BTreeSet<_> = plans.iter().filter_map(|plan| plan.log_dir.as_deref()).collect();
+        let at_once = files >= FILES_FOR_FILE_SYSTEM
+            && !(planted(Bug::SkipSegmentSync) || planted(Bug::SkipFolderSync))
+            && plans.iter().all(|plan| plan.log_dir.is_some())
+            && plans.first().is_some_and(|first| dirs.iter().all(|dir| first.shared.sync_file_system(dir)));
+        plans.iter().map(|plan| if at_once { Ok(()) } else { plan.run() }).collect()
     }
 
     /// Exclusive end of what the plan makes durable.
@@ -57,7 +81,7 @@ impl PartitionLog {
         }
     }
 
-    /// Whether a plan is under way.
+    /// Whether a plan is under way. What was appended since it was made waits for the next one.
     pub fn flush_is_running(&self) -> bool {
         self.flush_running
     }
@@ -74,23 +98,25 @@ impl PartitionLog {
             }
         }
         let nothing = self.recovery_point == self.log_end_offset && !self.dir_dirty;
-        if self.flush_running || (nothing && !self.epochs.get().is_some_and(|epochs| epochs.is_dirty())) {
+        if self.unborn || self.flush_running || (nothing && !self.epochs.get().is_some_and(|epochs| epochs.is_dirty()))
+        {
             return Ok(None);
         }
+        self.write_snapshot_if_far();
         let files = self.dirty_files().map_err(|e| self.go_offline(e))?;
-        match self.write_epochs_if_dirty() {
-            // It repeats what the batches say, and stays dirty.
-            Err(error @ LogError::NoSpace { .. }) => {
-                tracing::warn!(log = %self.topic_partition, %error, "leader epochs not written");
-            }
-            written => written.map_err(|e| self.go_offline(e))?,
+        let mut dirs = Vec::new();
+        if std::mem::take(&mut self.dir_dirty) {
+            dirs.push(self.dir.clone());
         }
-        let dir = std::mem::take(&mut self.dir_dirty).then(|| self.dir.clone());
+        if std::mem::take(&mut self.birth_dirty) {
+            dirs.extend(self.dir.parent().map(Path::to_path_buf));
+        }
         self.flush_running = true;
         self.flush_limit = i64::MAX;
+        let log_dir = self.dir.parent().map(Path::to_path_buf);
         // What a transaction index lacks is found again by recovery, which begins here.
         let end_offset = self.log_end_offset.min(self.first_suspect_txn_index().unwrap_or(Offset::MAX));
-        Ok(Some(FlushPlan { files, dir, shared: Arc::clone(&self.shared), end_offset }))
+        Ok(Some(FlushPlan { files, dirs, log_dir, shared: Arc::clone(&self.shared), end_offset }))
     }
 
     /// Takes the result of a plan; answers the new recovery point.
@@ -113,6 +139,7 @@ impl PartitionLog {
         let mut files = Vec::new();
         let mut indexed = Vec::new();
         let last = self.segments.len().saturating_sub(1);
+        let sealed = self.sealed_for_close;
         for (i, segment) in self.segments.iter_mut().enumerate() {
             if std::mem::take(&mut segment.log_dirty) {
                 files.push(segment.open(&self.shared, &self.dir, Kind::Log)?);
@@ -130,7 +157,7 @@ impl PartitionLog {
                 };
                 indexed.push((segment.base_offset, bytes));
             }
-            if i < last && std::mem::take(&mut segment.index_dirty) {
+            if (i < last || sealed) && std::mem::take(&mut segment.index_dirty) {
                 match segment.write_indexes(&self.shared, &self.dir) {
                     Err(error @ LogError::NoSpace { .. }) => {
                         // Their entries stay in memory, and can be found again from the log.
@@ -144,6 +171,22 @@ impl PartitionLog {
                 files.push(segment.open(&self.shared, &self.dir, Kind::TimeIndex)?);
             }
         }
+        let mut small = Vec::new();
+        if self.birth_dirty {
+            small.push(self.dir.join(PARTITION_METADATA_FILE));
+        }
+        if self.epochs.get().is_some_and(|epochs| epochs.is_dirty()) {
+            match self.write_epochs_if_dirty() {
+                // It repeats what the batches say, and stays dirty.
+                Err(error @ LogError::NoSpace { .. }) => {
+                    tracing::warn!(log = %self.topic_partition, %error, "leader epochs not written");
+                }
+                written => written?,
+            }
+            self.dir_dirty = true;
+            small.push(self.dir.join(LEADER_EPOCH_CHECKPOINT));
+        }
+        files.extend(small.iter().filter_map(|path| self.shared.open_once(path, false).ok()));
         for offset in std::mem::take(&mut self.unsynced_snapshots) {
             // One that was removed in the meantime needs no flush.
             let path = segment_path(&self.dir, offset, "snapshot");
@@ -208,6 +251,18 @@ impl PartitionLog {
         }
     }
 
+    /// Recovery walks the batches behind the latest snapshot that lies before its scan: in a large segment that must not
+    /// be the whole of it.
+    fn write_snapshot_if_far(&mut self) {
+        let size = self.active_segment().size;
+        let Some(active) = self.active.as_mut().filter(|_| self.producers.get().is_some()) else { return };
+        if size.saturating_sub(active.snapshot_position) >= SNAPSHOT_EVERY_BYTES {
+            active.snapshot_position = size;
+            self.write_snapshot(self.log_end_offset);
+            self.remove_stray_snapshots();
+        }
+    }
+
     /// Records appended since the last flush (`flush.messages`).
     pub fn unflushed_messages(&self) -> i64 {
         self.log_end_offset - self.recovery_point
@@ -225,10 +280,14 @@ impl PartitionLog {
                 || now_ms.saturating_sub(self.last_flush_ms) >= self.config.flush_ms)
     }
 
-    /// A clean stop: indexes completed, producer snapshot at the log end offset, flush. Answers the recovery point to
-    /// checkpoint. A log that was neither written to nor recovered since it was opened is not touched.
-    pub fn close(mut self, now_ms: i64) -> Result<Offset, LogError> {
+    /// The first half of a clean stop, so that many logs are flushed together: indexes completed, producer snapshot at
+    /// the log end offset. A log that was neither written to nor recovered since it was opened is not touched. Nothing is
+    /// appended afterwards; a flush and [`close`](Self::close) follow.
+    pub fn seal_for_close(&mut self) -> Result<(), LogError> {
         self.check_online()?;
+        if self.unborn || self.sealed_for_close {
+            return Ok(());
+        }
         // Also of a log that was only recovered: after a clean stop Kafka takes a log without a snapshot for one without
         // producers, and would forget the transactions that are open in it.
         self.write_snapshot(self.log_end_offset);
@@ -236,16 +295,15 @@ impl PartitionLog {
             self.seal_active().map_err(|e| self.go_offline(e))?;
             self.remove_stray_snapshots();
         }
-        // Recovery may have written them where nothing was appended since.
-        if let Some(segment) = self.segments.last_mut()
-            && std::mem::take(&mut segment.index_dirty)
-        {
-            for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
-                let path = segment.path(&self.dir, kind);
-                let file = segment.open(&self.shared, &self.dir, kind)?;
-                file.sync().map_err(|e| LogError::io("flush", path, e))?;
-            }
-        }
+        // Recovery may have written indexes where nothing was appended since.
+        self.sealed_for_close = true;
+        self.dir_dirty |= self.segments.last().is_some_and(|segment| segment.index_dirty);
+        Ok(())
+    }
+
+    /// A clean stop: [`seal_for_close`](Self::seal_for_close), flush. Answers the recovery point to checkpoint.
+    pub fn close(mut self, now_ms: i64) -> Result<Offset, LogError> {
+        self.seal_for_close()?;
         self.flush(now_ms)?;
         if self.first_suspect_txn_index().is_some() {
             return Err(LogError::NoSpace { path: self.dir.clone() });
@@ -255,22 +313,17 @@ impl PartitionLog {
     }
 
     /// First step of a topic's deletion: renames the folder to `<topic>-<partition>.<id>-delete` and answers its path,
-    /// for [`remove_deleted_dir`](crate::log_dir::remove_deleted_dir).
-    pub fn rename_for_delete(self, unique_id: Uuid) -> Result<PathBuf, LogError> {
-        let id: String = unique_id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
-        let suffix = format!(".{id}-delete");
-        // Kafka cuts the topic's name where the whole would exceed a file name's 255 bytes.
-        let partition = format!("-{}", self.topic_partition.partition);
-        let room = 255usize.saturating_sub(suffix.len() + partition.len());
-        let topic: String = self.topic_partition.topic.chars().take(room).collect();
-        let target = self.dir.with_file_name(format!("{topic}{partition}{suffix}"));
+    /// for [`remove_deleted_dir`](crate::log_dir::remove_deleted_dir); `None` where there never was a folder. The rename
+    /// is durable once the log directory is flushed, and until then the metadata say that the topic is gone.
+    pub fn rename_for_delete(self, unique_id: Uuid) -> Result<Option<PathBuf>, LogError> {
+        if self.unborn {
+            return Ok(None);
+        }
+        let target = self.dir.with_file_name(folder_of(&self.topic_partition, unique_id, "delete"));
         for segment in &self.segments {
             segment.close_handles(&self.shared);
         }
         crate::file::rename(&self.dir, &target).map_err(|e| LogError::io("rename", &self.dir, e))?;
-        if let Some(parent) = self.dir.parent() {
-            self.shared.sync_dir(parent).map_err(|e| LogError::io("flush", parent, e))?;
-        }
-        Ok(target)
+        Ok(Some(target))
     }
 }

@@ -8,6 +8,7 @@
 //! - `log_start_offset <= high_watermark <= log_end_offset`, `recovery_point <= log_end_offset`.
 //! - A batch is in the log (below `log_end_offset`) only after all its bytes were handed to the file system.
 //! - Once `offline` is set nothing is written or read any more.
+//! - While `unborn` is set nothing of the log is on disk, not even its folder: the log is empty and has one segment.
 //!
 //! What can be read again from disk is read when it is first needed (`producers`, `epochs`, `active`, each segment's
 //! indexes), so that a log which nobody uses costs about a kilobyte.
@@ -19,6 +20,7 @@ mod lookup;
 mod open;
 mod read;
 mod recover;
+mod relocate;
 mod scrub;
 mod shrink;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub use flush::FlushPlan;
 pub(crate) use open::Listing;
 pub use open::parse_quarantine;
 pub use read::ReadSlice;
+pub use relocate::OriginalLog;
 pub use scrub::{ScrubJob, ScrubOutcome};
 pub use tier::{CopyCandidate, CopyIndexes};
 pub use types::*;
@@ -65,6 +68,8 @@ struct ActiveState {
     /// The jitter of this segment, already bounded by `segment.jitter.ms`.
     jitter_ms: i64,
     preallocated: bool,
+    /// Size of the segment when producers were last written out.
+    snapshot_position: u64,
 }
 
 impl ActiveState {
@@ -77,6 +82,7 @@ impl ActiveState {
             created_ms: now_ms,
             jitter_ms,
             preallocated: false,
+            snapshot_position: 0,
         }
     }
 
@@ -126,6 +132,12 @@ pub struct PartitionLog {
     /// Snapshots written since the last flush.
     unsynced_snapshots: Vec<i64>,
     dir_dirty: bool,
+    /// Nothing is on disk yet: see [`PartitionLog::make_folder`].
+    unborn: bool,
+    /// The folder was made since the last flush: its entry in the log directory, and its `partition.metadata`.
+    birth_dirty: bool,
+    /// Indexes and snapshot are written: see [`PartitionLog::seal_for_close`].
+    sealed_for_close: bool,
     flush_running: bool,
     /// What was written at or behind this offset since the running flush began is not covered by it: the log was cut back
     /// in the meantime.
@@ -160,15 +172,6 @@ impl PartitionLog {
 
     pub fn topic_id(&self) -> Option<Uuid> {
         self.topic_id
-    }
-
-    /// Gives a folder without a `partition.metadata` that of its topic. One that has it keeps it.
-    pub fn adopt_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
-        if self.topic_id.is_none() {
-            crate::checkpoint::write_partition_metadata(&self.dir, topic_id)?;
-            self.topic_id = Some(topic_id);
-        }
-        Ok(())
     }
 
     pub fn config(&self) -> &Arc<LogConfig> {
@@ -362,6 +365,11 @@ impl PartitionLog {
 
     // -- shared helpers ----------------------------------------------------------------------------------------------
 
+    /// Whether a failure of the disk took the log offline.
+    pub fn is_offline(&self) -> bool {
+        self.offline.is_some()
+    }
+
     fn check_online(&self) -> Result<(), LogError> {
         match &self.offline {
             Some(reason) => {
@@ -379,6 +387,7 @@ impl PartitionLog {
                 reason = format!("{reason}: {source}");
             }
             tracing::error!(log = %self.topic_partition, %reason, "log is offline");
+            self.shared.note_offline(self.dir.parent().unwrap_or(&self.dir), &reason);
             self.offline = Some(reason.into());
         }
         error

@@ -86,7 +86,7 @@ fn parse_name(name: &str) -> Option<(i64, &str)> {
 }
 
 impl PartitionLog {
-    /// Makes the folder `<log_dir>/<topic>-<partition>` with an empty log. Fails if it exists.
+    /// An empty log, whose folder `<log_dir>/<topic>-<partition>` is made by the first write. Fails if it exists.
     pub fn create(
         log_dir: &Path,
         topic_partition: TopicPartition,
@@ -95,24 +95,63 @@ impl PartitionLog {
         shared: Arc<LogShared>,
     ) -> Result<Self, LogError> {
         let dir = log_dir.join(topic_partition.to_string());
-        crate::file::create_dir(&dir).map_err(|e| LogError::io("create", &dir, e))?;
-        if let Some(topic_id) = topic_id {
-            write_partition_metadata(&dir, topic_id)?;
+        if std::fs::symlink_metadata(&dir).is_ok() {
+            let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(LogError::io("create", &dir, exists));
         }
-        let segment = Segment::new_empty(0);
-        segment.create_files(&shared, &dir)?;
-        segment.close_handles(&shared);
-        for dir in [dir.as_path(), log_dir] {
-            shared.sync_dir(dir).map_err(|e| LogError::io("flush", dir, e))?;
-        }
-        let mut log = Self::assemble(dir, topic_partition, topic_id, config, shared, vec![segment], 0);
+        let mut log = Self::assemble(dir, topic_partition, topic_id, config, shared, vec![Segment::new_empty(0)], 0);
+        log.unborn = true;
         log.producers = OnceLock::from(Box::default());
         log.epochs = OnceLock::from(Box::default());
         Ok(log)
     }
 
+    /// Makes the folder and the files of an empty log, if they are not there. The next flush makes them durable: whoever
+    /// needs the log before that finds its batches in the journal, and its name in the metadata.
+    pub fn make_folder(&mut self) -> Result<(), LogError> {
+        if !self.unborn {
+            return Ok(());
+        }
+        self.check_online()?;
+        match self.make_files() {
+            Err(error @ LogError::NoSpace { .. }) => Err(error),
+            made => made.map_err(|error| self.go_offline(error)),
+        }
+    }
+
+    fn make_files(&mut self) -> Result<(), LogError> {
+        match crate::file::create_dir(&self.dir) {
+            // An attempt that ended for lack of space.
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(LogError::io("create", &self.dir, e));
+            }
+            _ => {}
+        }
+        if let Some(topic_id) = self.topic_id {
+            write_partition_metadata(&self.dir, topic_id)?;
+        }
+        self.active_segment().create_files(&self.shared, &self.dir)?;
+        self.unborn = false;
+        self.birth_dirty = true;
+        self.dir_dirty = true;
+        Ok(())
+    }
+
+    /// Notes whose log this is, for a folder that does not say.
+    pub fn adopt_topic_id(&mut self, topic_id: Uuid) -> Result<(), LogError> {
+        if self.topic_id.is_none() {
+            self.topic_id = Some(topic_id);
+            if !self.unborn {
+                write_partition_metadata(&self.dir, topic_id)?;
+                self.birth_dirty = true;
+                self.dir_dirty = true;
+            }
+        }
+        Ok(())
+    }
+
     #[allow(clippy::too_many_arguments)]
-    fn assemble(
+    pub(super) fn assemble(
         dir: PathBuf,
         topic_partition: TopicPartition,
         topic_id: Option<Uuid>,
@@ -141,6 +180,9 @@ impl PartitionLog {
             snapshots: Vec::new(),
             unsynced_snapshots: Vec::new(),
             dir_dirty: false,
+            unborn: false,
+            birth_dirty: false,
+            sealed_for_close: false,
             flush_running: false,
             flush_limit: i64::MAX,
             offline: None,
@@ -191,6 +233,7 @@ impl PartitionLog {
             segment.create_files(&log.shared, &log.dir)?;
             log.segments.push(segment);
             log.dir_dirty = true;
+            log.birth_dirty = true;
         }
         log.compacted = hints.compacted;
         log.cleaned_to = hints.cleaned_to;
@@ -201,6 +244,8 @@ impl PartitionLog {
                 Err(error) if error.is_unreadable() => false,
                 believed => believed?,
             };
+        // Who ended without a word may have made the folder just before.
+        log.birth_dirty |= !is_clean;
         if hints.check_all {
             log.recover_all(hints.recovery_point, now_ms, &mut report)?;
         } else if !is_clean {
@@ -482,7 +527,7 @@ fn remove_replaced(
     Ok(())
 }
 
-/// Removes indexes without a log, and all snapshots but those at a segment's beginning and the latest one behind.
+/// Removes indexes without a log, and all snapshots but those at a segment's beginning and those in the last segment.
 fn remove_orphans(dir: &Path, listing: &mut Listing, report: &mut RecoveryReport) -> Result<(), LogError> {
     for (base, kind) in &listing.indexes {
         if !listing.logs.contains_key(base) {
@@ -491,10 +536,9 @@ fn remove_orphans(dir: &Path, listing: &mut Listing, report: &mut RecoveryReport
             report.notes.push(format!("removed {}, which has no log", path.display()));
         }
     }
-    let newest = listing.snapshots.last().copied();
     let last_base = listing.logs.keys().next_back().copied().unwrap_or(0);
     let logs = &listing.logs;
-    let keep = |offset: &i64| logs.contains_key(offset) || (Some(*offset) == newest && *offset > last_base);
+    let keep = |offset: &i64| logs.contains_key(offset) || *offset > last_base;
     for offset in listing.snapshots.iter().filter(|offset| !keep(offset)) {
         let path = segment_path(dir, *offset, "snapshot");
         remove_if_exists(&path).map_err(|e| LogError::io("remove", &path, e))?;

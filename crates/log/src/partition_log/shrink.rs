@@ -116,6 +116,7 @@ impl PartitionLog {
     }
 
     fn start_anew(&mut self, offset: Offset) -> Result<(), LogError> {
+        self.make_folder()?;
         self.active = None;
         for segment in std::mem::take(&mut self.segments) {
             self.remove_files_now(&segment)?;
@@ -336,11 +337,11 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Keeps the snapshots at segments' beginnings, and the latest.
+    /// Keeps the snapshots at segments' beginnings, and the latest two: recovery begins a little before the latest.
     pub(super) fn remove_stray_snapshots(&mut self) {
         let bases: Vec<_> = self.segments.iter().map(|segment| segment.base_offset).collect();
-        let newest = self.snapshots.last().copied();
-        let _ = self.remove_snapshots(|offset| bases.binary_search(&offset).is_err() && Some(offset) != newest);
+        let newest = self.snapshots.iter().rev().nth(1).or(self.snapshots.last()).copied().unwrap_or(0);
+        let _ = self.remove_snapshots(|offset| bases.binary_search(&offset).is_err() && offset < newest);
     }
 
     /// Unlinks removed segments whose delay has passed; answers how many files remain.

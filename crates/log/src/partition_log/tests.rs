@@ -17,6 +17,7 @@ mod crash_points;
 mod damage;
 mod faults;
 mod model;
+mod relocate;
 
 const CLIENT: AppendOrigin = AppendOrigin::Client;
 
@@ -63,6 +64,12 @@ fn coordinator(transaction_version: i16) -> AppendContext {
 }
 
 fn create(dir: &Path, config: LogConfig) -> PartitionLog {
+    let mut log = unborn(dir, config);
+    log.make_folder().unwrap();
+    log
+}
+
+fn unborn(dir: &Path, config: LogConfig) -> PartitionLog {
     PartitionLog::create(dir, tp(), Some(Uuid::from_u128(77)), Arc::new(config), LogShared::new(64)).unwrap()
 }
 

@@ -17,6 +17,7 @@ use super::{ApiError, Controller, Outcome};
 use crate::feature::{KAFKA_FEATURES, KRAFT_VERSION};
 use crate::image::{BrokerRegistration, ControllerRegistration, Endpoint, MetadataImage, NO_LEADER, VersionRange};
 use crate::record::VersionedRecord;
+use crate::views::is_in_offline_dir;
 
 /// What a broker tells when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +45,10 @@ pub enum PreviousShutdown {
 
 /// Which broker is treated how by an election.
 #[derive(Default, Clone, Copy)]
-struct Move {
-    remove: Option<i32>,
-    add: Option<i32>,
-    unclean: Option<i32>,
+pub(super) struct Move {
+    pub(super) remove: Option<i32>,
+    pub(super) add: Option<i32>,
+    pub(super) unclean: Option<i32>,
 }
 
 impl Controller {
@@ -187,7 +188,7 @@ impl Controller {
     }
 
     /// Changes the partitions that `concerned` picks (`generateLeaderAndIsrUpdates`).
-    fn elect(
+    pub(super) fn elect(
         &self,
         image: &MetadataImage,
         change: Move,
@@ -195,7 +196,6 @@ impl Controller {
         records: &mut Vec<VersionedRecord>,
     ) {
         let out = |r: i32| change.remove == Some(r) || change.unclean == Some(r);
-        let acceptable = |r: i32| !out(r) && (change.add == Some(r) || image.cluster.is_active(r));
         for topic in image.topics.iter() {
             for (id, partition) in topic.partitions.iter().filter(|(_, p)| concerned(p)) {
                 let election = match self.unclean_election(image, &topic.name) {
@@ -205,6 +205,11 @@ impl Controller {
                 let assignment = Assignment::of(partition);
                 let mut builder = self.partition_change(image, topic, *id, partition, assignment, election);
                 builder.target_isr.retain(|r| !out(*r));
+                let acceptable = |r: i32| {
+                    !out(r)
+                        && (change.add == Some(r) || image.cluster.is_active(r))
+                        && !is_in_offline_dir(image, partition, r)
+                };
                 builder.unclean_shutdown = change.unclean;
                 records.extend(builder.build(acceptable, |r| default_dir(image, r)));
             }
@@ -222,7 +227,7 @@ pub fn is_quorum_feature(name: &str) -> bool {
     name == KRAFT_VERSION
 }
 
-fn registered(image: &MetadataImage, id: i32) -> Result<&BrokerRegistration, ApiError> {
+pub(super) fn registered(image: &MetadataImage, id: i32) -> Result<&BrokerRegistration, ApiError> {
     let unknown = || ApiError::new(ErrorCode::BrokerIdNotRegistered, format!("broker {id} is not registered"));
     image.cluster.brokers.get(&id).ok_or_else(unknown)
 }
@@ -233,6 +238,6 @@ pub(super) fn default_dir(image: &MetadataImage, broker: i32) -> Uuid {
 }
 
 /// A change of the current registration that changes nothing yet.
-fn about(broker: &BrokerRegistration) -> BrokerRegistrationChangeRecord {
+pub(super) fn about(broker: &BrokerRegistration) -> BrokerRegistrationChangeRecord {
     BrokerRegistrationChangeRecord { broker_id: broker.id, broker_epoch: broker.epoch, ..Default::default() }
 }

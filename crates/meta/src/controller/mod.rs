@@ -10,6 +10,7 @@
 
 pub mod broker;
 pub mod config;
+mod directories;
 pub mod election;
 pub mod feature;
 mod partition_change;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use broker::{BrokerSpec, PreviousShutdown};
 pub use config::{ConfigRules, EffectiveConfig};
+pub use directories::ReplicaPlace;
 pub use producer_ids::PRODUCER_ID_BLOCK;
 use taccola_wire::error::ErrorCode;
 
@@ -28,6 +30,7 @@ use partition_change::{Assignment, Election, PartitionChange};
 
 use crate::image::{ConfigResource, MetadataImage, PartitionRegistration, TopicImage};
 use crate::record::VersionedRecord;
+use crate::views::is_in_offline_dir;
 
 /// Partitions that one request may create, inclusive (`ReplicationControlManager.MAX_PARTITIONS_PER_BATCH`):
 /// POLICY_VIOLATION beyond.
@@ -161,6 +164,8 @@ impl Controller {
 
     /// Its record, if it changes anything: live brokers may lead.
     fn build_change(&self, image: &MetadataImage, change: PartitionChange<'_>) -> Option<VersionedRecord> {
-        change.build(|r| image.cluster.is_active(r), |r| broker::default_dir(image, r))
+        let partition = change.partition;
+        let may_lead = |r: i32| image.cluster.is_active(r) && !is_in_offline_dir(image, partition, r);
+        change.build(may_lead, |r| broker::default_dir(image, r))
     }
 }

@@ -116,7 +116,7 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("In-sync replicas without which acks=all is refused, unless the topic says otherwise."),
     key("num.partitions").int(1).min(1).medium().implemented()
         .doc("Partitions of topics that are created without a number."),
-    key("num.recovery.threads.per.data.dir").int(2).min(1).high().cluster_wide().accepted()
+    key("num.recovery.threads.per.data.dir").int(2).min(1).high().cluster_wide().implemented()
         .doc("Logs of one directory that are recovered at the same time at start."),
     key("num.replica.alter.log.dirs.threads").of(Int).high().accepted()
         .doc("Threads that move replicas between log directories; unset: as many as directories."),

@@ -506,7 +506,7 @@ fn deleted_segments_stay_readable_for_running_reads() {
     log.delete_records_before(40, 0).unwrap();
     log.purge(i64::MAX);
     assert_eq!(ranges(&slice.read().unwrap())[0], (0, 1));
-    let path = log.rename_for_delete(Uuid::from_u128(5)).unwrap();
+    let path = log.rename_for_delete(Uuid::from_u128(5)).unwrap().unwrap();
     assert!(path.to_str().unwrap().ends_with("t-0.00000000000000000000000000000005-delete"));
     crate::log_dir::remove_deleted_dir(&path).unwrap();
 }
@@ -647,7 +647,7 @@ fn an_end_that_was_believed_wrongly_is_found_out_before_offsets_are_given() {
 #[test]
 fn a_flush_outside_the_lock_covers_what_was_there_when_it_began() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = create(dir.path(), small_config());
+    let mut log = unborn(dir.path(), small_config());
     assert!(log.begin_flush().unwrap().is_none());
     for i in 0..4 {
         log.append(&mut batch(2, 10, i), at(0)).unwrap();
@@ -666,4 +666,40 @@ fn a_flush_outside_the_lock_covers_what_was_there_when_it_began() {
     let result = plan.run();
     assert_eq!(log.end_flush(plan, result, 6).unwrap(), 4);
     assert_eq!(log.flush(7).unwrap(), 10);
+}
+
+#[test]
+fn nothing_is_on_disk_before_the_first_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = || std::fs::read_dir(dir.path()).unwrap().count();
+    let mut log = unborn(dir.path(), small_config());
+    assert_eq!(log.read(0, 100, i64::MAX, true).unwrap().read().unwrap().len(), 0);
+    assert_eq!(log.offset_for_timestamp(TimestampQuery::At(0)).unwrap(), None);
+    assert_eq!(log.offset_for_timestamp(TimestampQuery::MaxTimestamp).unwrap(), None);
+    assert!(log.aborted_txns(0, 0).unwrap().is_empty());
+    log.apply_retention(i64::MAX).unwrap();
+    assert_eq!(log.cleanable(None, 0).unwrap(), None);
+    assert_eq!((log.delete_records_before(0, 0).unwrap(), log.flush(0).unwrap()), (0, 0));
+    assert_eq!(log.close(0).unwrap(), 0);
+    assert_eq!(entries(), 0);
+    assert_eq!(unborn(dir.path(), small_config()).rename_for_delete(Uuid::from_u128(5)).unwrap(), None);
+
+    let mut log = unborn(dir.path(), small_config());
+    log.append(&mut batch(1, 40, 1), at(0)).unwrap();
+    log.flush(0).unwrap();
+    assert_eq!(entries(), 1);
+    drop(log);
+    let (log, _) = PartitionLog::open(
+        dir.path(),
+        tp(),
+        None,
+        Arc::new(small_config()),
+        LogShared::new(4),
+        OpenHints::default(),
+        0,
+    )
+    .unwrap();
+    assert_eq!((log.log_end_offset(), log.topic_id()), (1, Some(Uuid::from_u128(77))));
+    let again = PartitionLog::create(dir.path(), tp(), None, Arc::new(small_config()), LogShared::new(4));
+    assert!(again.is_err(), "a folder that is there is opened, not made");
 }

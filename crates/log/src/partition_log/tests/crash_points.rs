@@ -112,7 +112,7 @@ impl Run<'_> {
         // From here on nobody is promised that it is there.
         self.promise = Promise { start_asked: i64::MAX, ..Promise::default() };
         let renamed = log.rename_for_delete(Uuid::from_u128(5)).map_err(|_| Dead)?;
-        log_dir::remove_deleted_dir(&renamed).map_err(|_| Dead)
+        renamed.map_or(Ok(()), |path| log_dir::remove_deleted_dir(&path)).map_err(|_| Dead)
     }
 }
 

@@ -130,7 +130,9 @@ impl SegmentFile for FaultyFile {
 fn faulty(dir: &Path, config: LogConfig) -> (PartitionLog, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let shared = LogShared::with_io(8, Box::new(FaultyIo(Arc::clone(&faults))));
-    (PartitionLog::create(dir, tp(), None, Arc::new(config), shared).unwrap(), faults)
+    let mut log = PartitionLog::create(dir, tp(), None, Arc::new(config), shared).unwrap();
+    log.make_folder().unwrap();
+    (log, faults)
 }
 
 #[test]
