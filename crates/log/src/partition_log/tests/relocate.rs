@@ -1,3 +1,5 @@
+//! A log that moves to another directory (`relocate.rs`): what is copied, what stays behind, and what a crash in between leaves.
+
 use super::*;
 use crate::log_dir;
 use crate::partition_log::OriginalLog;
