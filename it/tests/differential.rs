@@ -9,6 +9,7 @@ use std::path::Path;
 use taccola_it::Broker;
 use taccola_it::conn::Conn;
 use taccola_it::differential::{AREAS, Differential, PROPERTIES, coverage};
+use taccola_wire::api::ApiKey;
 use taccola_wire::messages::ApiVersionsRequest;
 
 fn compare(name: &str) {
@@ -60,12 +61,14 @@ const LEAST: usize = 3;
 fn every_advertised_version_has_cases() {
     let broker = Broker::start(&[]);
     let mut conn = Conn::connect(broker.port).expect("a connection");
-    let advertised: BTreeMap<i16, (i16, i16)> = conn
+    let mut advertised: BTreeMap<i16, (i16, i16)> = conn
         .ask(&ApiVersionsRequest::default(), 0)
         .api_keys
         .iter()
         .map(|row| (row.api_key, (row.min_version, row.max_version)))
         .collect();
+    // No answers of Kafka are recorded for it yet: `it/tests/jbod.rs` alone has cases.
+    assert!(advertised.remove(&ApiKey::AlterReplicaLogDirs.code()).is_some());
     let expected: BTreeMap<i16, (i16, i16)> =
         coverage::served().map(|info| (info.key.code(), (info.advertised_min(), info.max))).collect();
     assert_eq!(advertised, expected, "coverage::NOT_SERVED is not what is advertised");
