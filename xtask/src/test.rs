@@ -1,23 +1,35 @@
 //! `cargo xtask test`: every test there is. Foreign clients are used where they are installed; what could not run for want
 //! of one is listed at the end with the reason.
+//!
+//! Most of the time goes into waiting for brokers and clients, so [`SIDE_BY_SIDE`] test programs run at once, those first
+//! that took longest the last time ([`TIMES`]). What each says is shown when it ends, whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::{kafka_jars, shell};
 
 pub(crate) const USAGE: &str = "\
 test [CARGO-TEST-ARGUMENT...]
-    Runs every test; with arguments (`-p taccola-log`, `--test clients`) those that cargo test picks.
+    Runs every test, several programs at a time; with arguments (`-p taccola-log`, `--test clients`) those that cargo test
+    picks, one program after the other.
     KAFKA_JARS (folder of Kafka's jars), TACCOLA_PYTHON (an interpreter with the Python clients) and TACCOLA_BIN (the
     binary under test) are found or made where they are not set.";
 
 /// Begins a line by which a test says that it did not run; `it/src/clients.rs` prints it.
 pub(crate) const NOT_RUN: &str = "NOT RUN:";
 
-/// What a run of `cargo test` said.
+/// Test programs at a time.
+const SIDE_BY_SIDE: usize = 3;
+
+/// In the target directory: seconds and name of each test program, as the last run saw them.
+const TIMES: &str = "test-times";
+
+/// What test programs said.
 #[derive(Debug, Default, PartialEq)]
 struct Tally {
     passed: u64,
@@ -95,30 +107,149 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
 
 /// The same with variables for the tests.
 pub(crate) fn run_with(root: &Path, arguments: &[String], variables: &[(&str, &str)]) -> Result<(), String> {
-    let mut command = shell::cargo(root);
-    command.envs(variables.iter().copied());
-    command.arg("test").arg("--no-fail-fast");
-    if arguments.is_empty() {
-        command.arg("--workspace");
+    let mut environment: Vec<(String, PathBuf)> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
+    environment.push(("TACCOLA_BIN".to_owned(), binary(root)?));
+    match jars(root) {
+        Ok(jars) => environment.push(("KAFKA_JARS".to_owned(), jars)),
+        Err(reason) => println!("Kafka's own tools are left out: {reason}"),
     }
+    if let Some(python) = python(root) {
+        environment.push(("TACCOLA_PYTHON".to_owned(), python));
+    }
+    let mut tally = Tally::default();
+    let succeeded = if arguments.is_empty() {
+        everything(root, &environment, &mut tally)?
+    } else {
+        picked(root, arguments, &environment, &mut tally)?
+    };
+    tally.report();
+    if succeeded { Ok(()) } else { Err("tests failed".to_owned()) }
+}
+
+/// What `cargo test` picks by these arguments, one program after the other; whether all of it succeeded.
+fn picked(
+    root: &Path,
+    arguments: &[String],
+    environment: &[(String, PathBuf)],
+    tally: &mut Tally,
+) -> Result<bool, String> {
+    let mut command = shell::cargo(root);
+    command.args(["test", "--no-fail-fast"]).envs(environment.iter().map(|(name, value)| (name, value)));
     let (cargo_arguments, test_arguments) = match arguments.iter().position(|argument| argument == "--") {
         Some(at) => (arguments.get(..at).unwrap_or_default(), arguments.get(at + 1..).unwrap_or_default()),
         None => (arguments, [].as_slice()),
     };
     // Without --show-output the lines that say "not run" stay captured.
     command.args(cargo_arguments).args(["--", "--show-output"]).args(test_arguments);
-    command.env("TACCOLA_BIN", binary(root)?);
-    match jars(root) {
-        Ok(jars) => _ = command.env("KAFKA_JARS", jars),
-        Err(reason) => println!("Kafka's own tools are left out: {reason}"),
+    stream(&mut command, tally)
+}
+
+/// A test program that cargo built.
+#[derive(Debug, PartialEq)]
+struct Program {
+    /// Package and target: `taccola-it/crash`.
+    name: String,
+    executable: PathBuf,
+    /// The package's folder, where cargo would start it.
+    folder: PathBuf,
+}
+
+impl Program {
+    /// From one of the messages that cargo prints as JSON, if it is about a test program.
+    fn from_message(line: &str) -> Option<Program> {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        if message.get("reason")? != "compiler-artifact" || message.pointer("/profile/test")? != true {
+            return None;
+        }
+        let executable = PathBuf::from(message.get("executable")?.as_str()?);
+        let folder = Path::new(message.get("manifest_path")?.as_str()?).parent()?.to_owned();
+        let target = message.pointer("/target/name")?.as_str()?;
+        let package = folder.file_name()?.to_str()?;
+        Some(Program { name: format!("{package}/{target}"), executable, folder })
     }
-    if let Some(python) = python(root) {
-        command.env("TACCOLA_PYTHON", python);
+
+    /// Runs it to its end: what it said, and whether it succeeded.
+    fn run(&self, environment: &[(String, PathBuf)]) -> Result<(Vec<u8>, bool), String> {
+        let mut command = Command::new(&self.executable);
+        command.arg("--show-output").current_dir(&self.folder).stdin(Stdio::null());
+        command.env("CARGO_MANIFEST_DIR", &self.folder);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let output = command.output().map_err(|error| format!("{}: {error}", self.name))?;
+        let mut said = output.stdout;
+        if !output.status.success() {
+            said.extend_from_slice(&output.stderr);
+        }
+        Ok((said, output.status.success()))
     }
-    let mut tally = Tally::default();
-    let succeeded = stream(&mut command, &mut tally)?;
-    tally.report();
-    if succeeded { Ok(()) } else { Err("cargo test failed".to_owned()) }
+}
+
+/// Every test of the workspace, documentation's included; whether all of it succeeded.
+fn everything(root: &Path, environment: &[(String, PathBuf)], tally: &mut Tally) -> Result<bool, String> {
+    let times = shell::target_dir(root).join(TIMES);
+    let mut programs = build(root)?;
+    let known = seconds(&std::fs::read_to_string(&times).unwrap_or_default());
+    // Ascending, as they are taken from the end; those that are not known are taken first.
+    programs.sort_by_key(|program| known.get(&program.name).copied().unwrap_or(u64::MAX));
+    let state = Mutex::new((programs, tally, BTreeMap::new(), Ok(true)));
+    let worker = || {
+        loop {
+            let Some(program) = state.lock().unwrap_or_else(PoisonError::into_inner).0.pop() else { return };
+            let started = Instant::now();
+            let result = program.run(environment);
+            let took = started.elapsed().as_secs();
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let (_, tally, times, outcome) = &mut *state;
+            match result {
+                Ok((said, succeeded)) => {
+                    println!("== {} ({took} s)", program.name);
+                    for line in String::from_utf8_lossy(&said).lines().filter(|line| tally.line(line)) {
+                        println!("{line}");
+                    }
+                    if let Ok(all) = outcome {
+                        *all &= succeeded;
+                    }
+                }
+                Err(error) => *outcome = Err(error),
+            }
+            times.insert(program.name, took);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(worker);
+        }
+    });
+    let (_, tally, took, outcome) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let lines: String = took.iter().map(|(name, seconds)| format!("{seconds} {name}\n")).collect();
+    // Only the order of the next run hangs on it.
+    if let Err(error) = std::fs::write(&times, lines) {
+        eprintln!("{}: {error}", times.display());
+    }
+    let mut documentation = shell::cargo(root);
+    documentation.args(["test", "--doc", "--workspace", "--quiet"]);
+    Ok(outcome? & stream(&mut documentation, tally)?)
+}
+
+/// Builds all test programs.
+fn build(root: &Path) -> Result<Vec<Program>, String> {
+    let failed = |error: std::io::Error| format!("cargo test --no-run: {error}");
+    let mut command = shell::cargo(root);
+    command.args(["test", "--no-run", "--workspace", "--message-format=json-render-diagnostics"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let output = child.stdout.take().ok_or("cargo test: no output")?;
+    let mut programs = Vec::new();
+    for line in BufReader::new(output).lines() {
+        programs.extend(Program::from_message(&line.map_err(failed)?));
+    }
+    let status = child.wait().map_err(failed)?;
+    if status.success() { Ok(programs) } else { Err(format!("cargo test --no-run: {status}")) }
+}
+
+/// Program → seconds, as [`everything`] wrote them down; what cannot be read is left out.
+fn seconds(times: &str) -> BTreeMap<String, u64> {
+    let pairs = times.lines().filter_map(|line| line.split_once(' '));
+    pairs.filter_map(|(seconds, name)| Some((name.to_owned(), seconds.parse().ok()?))).collect()
 }
 
 /// Runs the command, shows what a person wants to see as it comes, and answers whether it succeeded.
@@ -187,5 +318,21 @@ mod tests {
         assert_eq!(tally.not_run.get("d").map(String::as_str), Some("kcat is not installed"));
         assert!(tally.failures.contains("a::c"));
         assert!(shown.contains(&"---- a::c stdout ----") && !shown.contains(&"noise"), "{shown:?}");
+    }
+
+    #[test]
+    fn programs_are_read_from_cargos_messages() {
+        let built = r#"{"reason":"compiler-artifact","manifest_path":"/w/it/Cargo.toml","target":{"name":"crash"},
+            "profile":{"test":true},"executable":"/w/target/debug/deps/crash-1"}"#;
+        let program = Program {
+            name: "it/crash".to_owned(),
+            executable: "/w/target/debug/deps/crash-1".into(),
+            folder: "/w/it".into(),
+        };
+        assert_eq!(Program::from_message(built), Some(program));
+        assert_eq!(Program::from_message(&built.replace(r#""test":true"#, r#""test":false"#)), None);
+        assert_eq!(Program::from_message(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(Program::from_message("warning: text"), None);
+        assert_eq!(seconds("12 it/crash\nnonsense\nx y\n"), BTreeMap::from([("it/crash".to_owned(), 12)]));
     }
 }
