@@ -23,7 +23,7 @@ const GUARD: &str = r#"trap '' INT TERM HUP QUIT
         esac
     done
     [ "$groups" = ' ' ] && exit
-    echo "suites: ended in mid-run: stopped what was running; --report shows the suites that were through" >&2
+    echo "suites: ended in mid-run: stopped what was running" >&2
     for group in $groups; do kill -s KILL -- "-$group"; done"#;
 
 /// Tells the guard of a group; the first call starts it, in a group of its own.

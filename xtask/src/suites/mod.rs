@@ -5,6 +5,7 @@
 mod cargo;
 mod fetch;
 mod go;
+mod interrupt;
 mod job;
 mod kfake;
 mod librdkafka;
@@ -23,17 +24,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::{kafka_jars, shell};
+use interrupt::Progress;
 use node::{Node, Programs, Side};
 use outcome::{Outcome, Results};
 use table::{SUITES, Suite};
 
 pub(crate) const USAGE: &str = "\
-suites [NAME ...] [--quick] [--on kafka|taccola] [--only TEXT] [--within N] [--report] [--list]
+suites [NAME ...] [--quick] [--on kafka|taccola] [--only TEXT] [--again] [--within N] [--report] [--list]
     Runs test suites that others wrote on Kafka and on Taccola, and writes docs/compatibility.md.
     --quick        the parts that together take less than ten minutes, on Taccola alone, held against Kafka's results in
                    docs/compatibility; the document stays as it is
     --on SIDE      one of the brokers; the other's results are those of its last run
     --only TEXT    tests with TEXT in their names, where the suite can choose; the document stays as it is
+    --again        what failed in the last run of the same version, alone, in its place; the whole where none is kept
     --within N     seconds after which a suite is cut short, where that is sooner than its own limit
     --report       runs nothing: the document anew from the last runs
     --list         the suites
@@ -119,11 +122,15 @@ impl Run<'_> {
     }
 }
 
+/// Of a run that was through, but for the second run of what failed.
+const NOT_ALONE: &str = "ended before what failed had run once more, alone";
+
 struct Arguments {
     suites: Vec<&'static Suite>,
     sides: Vec<Side>,
     quick: bool,
     only: Option<String>,
+    again: bool,
     within: Duration,
     report: bool,
     list: bool,
@@ -152,6 +159,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
         sides: Side::BOTH.to_vec(),
         quick: false,
         only: None,
+        again: false,
         within: Duration::MAX,
         report: false,
         list: false,
@@ -160,6 +168,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => parsed.quick = true,
+            "--again" => parsed.again = true,
             "--report" => parsed.report = true,
             "--list" => parsed.list = true,
             "--only" => parsed.only = Some(arguments.next().ok_or(USAGE)?.clone()),
@@ -225,6 +234,7 @@ pub(crate) fn least(root: &Path, taccola: PathBuf) -> Result<Option<String>, Str
         sides: vec![Side::Taccola],
         quick: true,
         only: Some(go::LEAST.to_owned()),
+        again: false,
         within: Duration::from_secs(240),
         report: false,
         list: false,
@@ -242,6 +252,7 @@ fn base(root: &Path) -> PathBuf {
 fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments) -> Result<(), String> {
     let folder = arguments.folder(base);
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let progress = Progress::watched(root.to_owned(), folder.clone(), arguments)?;
     for suite in &arguments.suites {
         for side in &arguments.sides {
             let started = Instant::now();
@@ -259,7 +270,7 @@ fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments)
                 within,
                 until: started + within,
             };
-            let results = run_one(root, &mut run);
+            let results = run_one(root, &mut run, arguments.again);
             println!(
                 "{} on {}: {} passed, {} failed, {} skipped in {} s",
                 suite.name,
@@ -275,15 +286,22 @@ fn run_all(root: &Path, base: &Path, programs: &Programs, arguments: &Arguments)
         if !arguments.partial() {
             report::write(root, &folder, &[suite])?;
         }
+        progress.one_more();
     }
     Ok(())
 }
 
-fn run_one(root: &Path, run: &mut Run<'_>) -> Results {
-    let mut results = Results { of: commit(root, run.side), ..Results::default() };
+fn run_one(root: &Path, run: &mut Run<'_>, again: bool) -> Results {
+    let of = commit(root, run.side);
+    let first = if again { Results::load(&run.kept) } else { None };
+    let first = first.filter(|results| results.of == of && results.cut_short.iter().all(|reason| reason == NOT_ALONE));
+    let had_first = first.is_some();
+    let mut results = first.unwrap_or(Results { of, ..Results::default() });
+    results.cut_short.clear();
     let missing = run.suite.needs.iter().find(|(program, argument)| !shell::answers(program, &[argument]));
     let ended = match missing {
         Some((program, _)) => Err(format!("{program} is not on this machine")),
+        None if had_first => once_more(run, &mut results),
         None => {
             prepare(run).and_then(|()| (run.suite.run)(run, &mut results)).and_then(|()| once_more(run, &mut results))
         }
@@ -312,7 +330,7 @@ fn once_more(run: &mut Run<'_>, results: &mut Results) -> Result<(), String> {
     prepare(run)?;
     // Kept as it stands: the second run may take long, and be ended.
     let mut first = results.clone();
-    first.cut_short.push("ended before what failed had run once more, alone".to_owned());
+    first.cut_short.push(NOT_ALONE.to_owned());
     first.store(&run.kept)?;
     let mut alone = Results::default();
     let ended = (run.suite.run)(run, &mut alone);
