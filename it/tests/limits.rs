@@ -111,7 +111,8 @@ fn without_handles_for_connections_the_broker_goes_on() {
     produced(&mut conn, "t", 0, batch(&["b"]));
     std::thread::sleep(Duration::from_millis(1_500));
     let told = broker.log().iter().filter(|line| line.contains("cannot accept")).count();
-    assert_eq!(told, 1, "told once: {}", broker.log().join("\n"));
+    // Once, or again where a handle came free in between; not at each of some hundred tries.
+    assert!((1..=3).contains(&told), "told {told} times: {}", broker.log().join("\n"));
     drop(many);
     eventually("connections again", || answers(broker.port, Duration::from_secs(5)).then_some(()));
     produced(&mut conn, "t", 0, batch(&["c"]));

@@ -53,6 +53,7 @@ impl Tally {
         }
         if let Some(result) = line.strip_prefix("test result: ") {
             self.muted = false;
+            let before = (self.passed, self.failed, self.ignored);
             for part in result.split([';', '.']) {
                 let mut words = part.split_whitespace();
                 let (count, what) = (words.next().and_then(|count| count.parse::<u64>().ok()), words.next());
@@ -63,7 +64,10 @@ impl Tally {
                     _ => {}
                 }
             }
-            return true;
+            return before != (self.passed, self.failed, self.ignored);
+        }
+        if line == "running 0 tests" {
+            return false;
         }
         match line {
             "successes:" => self.muted = true,

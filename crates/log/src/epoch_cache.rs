@@ -15,11 +15,13 @@ pub(crate) struct EpochCache {
     entries: Vec<(i32, i64)>,
     /// Differs from the checkpoint file.
     dirty: bool,
+    /// The checkpoint file says the same, and may be in the page cache alone.
+    unsynced: bool,
 }
 
 impl EpochCache {
     pub(crate) fn new(entries: Vec<(i32, i64)>) -> Self {
-        Self { entries, dirty: false }
+        Self { entries, dirty: false, unsynced: false }
     }
 
     pub(crate) fn entries(&self) -> &[(i32, i64)] {
@@ -32,6 +34,19 @@ impl EpochCache {
 
     pub(crate) fn set_clean(&mut self) {
         self.dirty = false;
+        self.unsynced = false;
+    }
+
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Recovery found what the file of a process that was killed says, `read`: nothing is to be written.
+    pub(crate) fn confirm(&mut self, read: &[(i32, i64)]) {
+        if self.entries == read {
+            self.dirty = false;
+            self.unsynced = true;
+        }
     }
 
     pub(crate) fn set_dirty(&mut self) {

@@ -185,6 +185,10 @@ impl PartitionLog {
             }
             self.dir_dirty = true;
             small.push(self.dir.join(LEADER_EPOCH_CHECKPOINT));
+        } else if let Some(epochs) = self.epochs.get_mut().filter(|epochs| epochs.is_unsynced()) {
+            epochs.set_clean();
+            self.dir_dirty = true;
+            small.push(self.dir.join(LEADER_EPOCH_CHECKPOINT));
         }
         files.extend(small.iter().filter_map(|path| self.shared.open_once(path, false).ok()));
         for offset in std::mem::take(&mut self.unsynced_snapshots) {

@@ -253,7 +253,8 @@ impl PartitionLog {
         }
         log.settle_offsets(&hints, is_clean, &mut report);
         log.tell_missing_beginning(&hints);
-        if !listing.has_epochs && log.size_bytes() > 0 {
+        // A log that was never flushed has none yet.
+        if !listing.has_epochs && log.size_bytes() > 0 && hints.recovery_point > log.log_start_offset {
             report.notes.push("the leader epoch checkpoint is missing; made anew from the batches".to_owned());
         }
         Ok((log, report))

@@ -68,6 +68,7 @@ impl PartitionLog {
         state.high_watermark_moved(i64::MAX);
         self.producers = OnceLock::from(Box::new(state));
         let mut epochs = self.load_epochs();
+        let read = (!epochs.is_dirty()).then(|| epochs.entries().to_vec());
         epochs.truncate_from_end(start.offset);
         self.epochs = OnceLock::from(Box::new(epochs));
         let mut end = start.offset;
@@ -80,7 +81,11 @@ impl PartitionLog {
             report.segments_scanned += 1;
         }
         self.log_end_offset = end;
-        self.finish_recovery(end, now_ms, quarantined_before, report)
+        self.finish_recovery(end, now_ms, quarantined_before, report)?;
+        if let Some(read) = read {
+            self.epochs_mut().confirm(&read);
+        }
+        Ok(())
     }
 
     /// Reads the whole log and makes all that is derived from it anew.

@@ -703,3 +703,24 @@ fn nothing_is_on_disk_before_the_first_write() {
     let again = PartitionLog::create(dir.path(), tp(), None, Arc::new(small_config()), LogShared::new(4));
     assert!(again.is_err(), "a folder that is there is opened, not made");
 }
+
+#[cfg(unix)]
+#[test]
+fn recovery_writes_no_epochs_that_the_file_has() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    log.append(&mut batch(2, 10, 1_000), at(1_000)).unwrap();
+    log.flush(1_000).unwrap();
+    let file = log.dir().join(crate::checkpoint::LEADER_EPOCH_CHECKPOINT);
+    let inode = || std::fs::metadata(&file).unwrap().ino();
+    let before = inode();
+    drop(log);
+    // Killed: everything was flushed, or nothing of the last batches.
+    for recovery_point in [2, 0] {
+        let (mut log, _) = open(dir.path(), small_config(), unclean(recovery_point));
+        assert!(log.begin_flush().unwrap().is_some_and(|plan| plan.run().is_ok()));
+        assert_eq!(inode(), before, "recovery point {recovery_point}");
+        assert_eq!(log.epochs().entries(), [(0, 0)]);
+    }
+}
