@@ -11,6 +11,8 @@ pub enum Op {
     Write,
     /// fsync and fdatasync of files and directories, and writes that are durable when they return.
     Sync,
+    /// Reading the names in a directory.
+    List,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

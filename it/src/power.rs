@@ -701,8 +701,11 @@ impl Filesystem for Mounted {
         }
     }
 
-    fn readdir(&self, _: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let state = self.0.state();
+    fn readdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let mut state = self.0.state();
+        if let Some(Effect::Fail(code)) = state.judge(Op::List, ino, 0..u64::MAX) {
+            return reply.error(Errno::from_i32(code));
+        }
         let listing = state.listings.get(&fh.0).map(Vec::as_slice).unwrap_or_default();
         for (index, (inode, kind, name)) in listing.iter().enumerate().skip(offset as usize) {
             if reply.add(INodeNo(*inode), index as u64 + 1, *kind, name) {

@@ -199,6 +199,10 @@ mod failing {
     impl Machine {
         /// With topic "t" of which every partition holds one record; `None` where FUSE cannot be mounted.
         fn start(test: &str) -> Option<Self> {
+            Self::start_with(test, &["one", "two"])
+        }
+
+        fn start_with(test: &str, names: &[&str]) -> Option<Self> {
             let home = Arc::new(tempfile::tempdir().expect("a temporary folder"));
             let at = home.path().join("disk");
             fs::create_dir_all(&at).expect("a folder");
@@ -211,7 +215,8 @@ mod failing {
                 }
             };
             let dirs = ["one", "two"].map(|name| at.join(name));
-            let line = format!("log.dirs={},{}", dirs[0].display(), dirs[1].display());
+            let all: Vec<String> = names.iter().map(|name| at.join(name).display().to_string()).collect();
+            let line = format!("log.dirs={}", all.join(","));
             let properties = [&line, "taccola.journal.bytes=4194304", "log.flush.offset.checkpoint.interval.ms=200"];
             let jbod = Jbod { broker: Broker::start_in(home, &properties), dirs };
             let mut conn = jbod.connect();
@@ -322,6 +327,101 @@ mod failing {
         }
     }
 
+    /// What is kept for one of them has batches of the other's logs too, which must not be made anew in the wrong place.
+    #[test]
+    fn of_two_directories_that_failed_one_comes_back_first() {
+        let names = ["one", "two", "three"];
+        let Some(mut machine) = Machine::start_with("of_two_directories_that_failed", &names) else { return };
+        let three = machine.jbod.dirs[0].with_file_name("three");
+        let described = machine.jbod.described();
+        let (of_two, of_three) = (described[&machine.jbod.dirs[1]].1.clone(), described[&three].1.clone());
+        assert_eq!((of_two.len(), of_three.len()), (2, 2));
+        machine.disk.inject(Fault::eio(Op::Sync, "three/"));
+        let mut conn = machine.jbod.connect();
+        of_three.iter().for_each(|partition| drop(produce(&mut conn, "t", *partition, batch(&["maybe"]))));
+        eventually("the third is noticed", || (machine.jbod.offline_replicas() == of_three).then_some(()));
+        machine.disk.inject(Fault::eio(Op::Sync, "two/"));
+        of_two.iter().for_each(|partition| drop(produce(&mut conn, "t", *partition, batch(&["maybe"]))));
+        let mut gone = [of_two.clone(), of_three.clone()].concat();
+        gone.sort_unstable();
+        eventually("the second is noticed", || (machine.jbod.offline_replicas() == gone).then_some(()));
+        machine.power_cut();
+        let aside = three.with_extension("aside");
+        fs::rename(&three, &aside).unwrap();
+        fs::write(&three, "no directory").unwrap();
+        machine.jbod.broker.launch();
+        assert_eq!(machine.jbod.offline_replicas(), of_three);
+        let mut conn = machine.jbod.connect();
+        for partition in 0..PARTITIONS {
+            let code = fetch(&mut conn, "t", partition, 0).error_code;
+            let expected = if of_three.contains(&partition) { ErrorCode::KafkaStorageError } else { ErrorCode::None };
+            assert_eq!(code, expected.code(), "t-{partition}");
+        }
+        machine.jbod.broker.stop();
+        fs::remove_file(&three).unwrap();
+        fs::rename(&aside, &three).unwrap();
+        machine.jbod.broker.launch();
+        assert!(machine.jbod.offline_replicas().is_empty());
+        let mut conn = machine.jbod.connect();
+        for partition in 0..PARTITIONS {
+            let records = records_of(&fetch(&mut conn, "t", partition, 0), 0);
+            assert!(!records.is_empty(), "t-{partition}");
+            assert_eq!(records[0].value.as_deref(), Some(&b"acknowledged"[..]));
+        }
+        let names = fs::read_dir(&machine.jbod.dirs[0]).unwrap().flatten().map(|entry| entry.file_name());
+        let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("taccola.journal.of-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// It opens, and what is in it cannot be read: at start that is a failed directory like any other.
+    #[test]
+    fn a_directory_that_cannot_be_listed_at_start_goes_alone() {
+        let Some(mut machine) = Machine::start("a_directory_that_cannot_be_listed_at_start") else { return };
+        let held = machine.jbod.described()[&machine.jbod.dirs[1]].1.clone();
+        let others: Vec<i32> = (0..PARTITIONS).filter(|partition| !held.contains(partition)).collect();
+        for (op, path) in [(Op::List, "two"), (Op::Read, "two/meta.properties"), (Op::Write, "two/.lock")] {
+            machine.jbod.broker.stop();
+            machine.disk.inject(Fault::eio(op, path));
+            machine.disk.read_uncached();
+            machine.jbod.broker.launch();
+            if path == "two/.lock" {
+                // Nobody writes that one.
+                assert_eq!(machine.jbod.readable().len(), PARTITIONS as usize);
+            } else {
+                assert_eq!(machine.jbod.readable(), others, "{op:?} of {path}");
+                assert_eq!(machine.jbod.offline_replicas(), held);
+            }
+            machine.jbod.broker.stop();
+            machine.disk.heal();
+            machine.jbod.broker.launch();
+            assert_eq!(machine.jbod.readable(), (0..PARTITIONS).collect::<Vec<_>>());
+        }
+        // The first one is needed.
+        machine.jbod.broker.stop();
+        machine.disk.inject(Fault::eio(Op::List, "one"));
+        let _ready = machine.jbod.broker.spawn();
+        eventually("the start is refused", || machine.jbod.broker.ended());
+        assert!(machine.jbod.broker.log().iter().any(|line| line.contains("cannot list")));
+    }
+
+    /// What recovery has to write cannot be written.
+    #[test]
+    fn a_directory_that_fails_while_it_is_recovered_goes_alone() {
+        let Some(mut machine) = Machine::start("a_directory_that_fails_while_it_is_recovered") else { return };
+        let held = machine.jbod.described()[&machine.jbod.dirs[1]].1.clone();
+        let others: Vec<i32> = (0..PARTITIONS).filter(|partition| !held.contains(partition)).collect();
+        machine.jbod.broker.stop();
+        fs::remove_file(machine.jbod.dirs[1].join(".kafka_cleanshutdown")).unwrap();
+        machine.disk.inject(Fault::eio(Op::Sync, "two/"));
+        machine.jbod.broker.launch();
+        assert_eq!(machine.jbod.readable(), others);
+        assert_eq!(machine.jbod.offline_replicas(), held);
+        machine.jbod.broker.stop();
+        machine.disk.heal();
+        machine.jbod.broker.launch();
+        assert_eq!(machine.jbod.readable(), (0..PARTITIONS).collect::<Vec<_>>());
+    }
+
     #[test]
     fn the_first_directory_cannot_be_done_without() {
         let Some(mut machine) = Machine::start("the_first_directory_cannot_be_done_without") else { return };
@@ -341,8 +441,9 @@ mod moves {
     use taccola_it::clients::kafka_tool;
     use taccola_it::requests::read_all;
     use taccola_it::{crash, run};
-    use taccola_wire::messages::AlterReplicaLogDirsRequest;
     use taccola_wire::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+    use taccola_wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    use taccola_wire::messages::{AlterReplicaLogDirsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest};
 
     use super::*;
 
@@ -424,6 +525,53 @@ mod moves {
         assert!(jbod.offline_replicas().is_empty());
     }
 
+    /// All moves together keep to the rate, several at a time; it is raised while they wait.
+    #[test]
+    fn moves_keep_to_their_rate_and_go_side_by_side() {
+        let jbod = Jbod::start();
+        let mut conn = jbod.connect();
+        new_topic(&mut conn, "t", PARTITIONS, &[]);
+        let value = "x".repeat(200_000);
+        for partition in 0..PARTITIONS {
+            for _ in 0..5 {
+                produced(&mut conn, "t", partition, batch(&[&value]));
+            }
+        }
+        let rate = |bytes: &str| {
+            let config = AlterableConfig {
+                name: "replica.alter.log.dirs.io.max.bytes.per.second".to_owned(),
+                value: Some(bytes.to_owned()),
+                ..Default::default()
+            };
+            let resource = AlterConfigsResource { resource_type: 4, configs: vec![config], ..Default::default() };
+            let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+            assert_eq!(jbod.connect().ask(&request, 1).responses[0].error_code, 0);
+        };
+        rate("100000");
+        let moving: Vec<i32> = (0..PARTITIONS).filter(|partition| jbod.holder(*partition) == 0).collect();
+        assert_eq!(moving.len(), 3);
+        let begun = Instant::now();
+        alter(&mut conn, &jbod.path(1), "t", &moving);
+        // Two of them are under way, of as many directories, and neither ends soon.
+        let copies = || {
+            let response = jbod.connect().ask(&DescribeLogDirsRequest { topics: None }, 4);
+            let all = response.results.into_iter().flat_map(|row| row.topics).flat_map(|topic| topic.partitions);
+            all.filter(|row| row.is_future_key && row.partition_size > 0).count()
+        };
+        eventually("two moves are under way", || (copies() == 2).then_some(()));
+        while begun.elapsed() < Duration::from_secs(3) {
+            assert!(copies() <= 2);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let at_home = moving.iter().filter(|partition| jbod.described()[&jbod.dirs[0]].1.contains(partition)).count();
+        assert_eq!(at_home, 3, "a megabyte each takes ten seconds at this rate");
+        rate("100000000");
+        for partition in &moving {
+            jbod.wait_for(*partition, 1);
+            assert_eq!(read_all(&mut conn, "t", *partition, 0).len(), 5);
+        }
+    }
+
     #[test]
     fn what_cannot_be_moved_is_told_as_kafka_does() {
         let jbod = Jbod::start();
@@ -439,6 +587,30 @@ mod moves {
         assert_eq!(alter(&mut conn, "/nowhere", "nowhere", &[0]), [(0, not_found)]);
         assert_eq!(alter(&mut conn, &here, "__cluster_metadata", &[0]), [(0, unknown)]);
         assert!(alter(&mut conn, &here, "t", &[]).is_empty());
+        let (fits, too_long) = ("f".repeat(213), "f".repeat(214));
+        assert_eq!(alter(&mut conn, &here, &fits, &[0]), [(0, unknown)]);
+        assert_eq!(alter(&mut conn, &here, &too_long, &[0]), [(0, 17)]);
+        assert_eq!(alter(&mut conn, "/nowhere", &too_long, &[0]), [(0, 17)]);
+    }
+
+    /// What a JVM Kafka answered and did: the answer is an error, and the topic goes where it was asked to be all the same.
+    #[test]
+    fn a_partition_that_is_not_here_yet_is_made_where_it_was_asked_for() {
+        let jbod = Jbod::start();
+        let mut conn = jbod.connect();
+        let unknown = 3;
+        let two = jbod.path(1);
+        assert_eq!(alter(&mut conn, &two, "t", &[0, 1, 2, 3]), [0, 1, 2, 3].map(|partition| (partition, unknown)));
+        assert_eq!(alter(&mut conn, &jbod.path(0), "t", &[3]), [(3, unknown)], "the last word counts");
+        new_topic(&mut conn, "t", PARTITIONS, &[]);
+        let described = jbod.described();
+        assert_eq!((&described[&jbod.dirs[0]].1, &described[&jbod.dirs[1]].1), (&vec![3, 4, 5], &vec![0, 1, 2]));
+        // It is forgotten with that: a topic that is made anew goes where there is room.
+        let request =
+            DeleteTopicsRequest { topic_names: vec!["t".to_owned()], timeout_ms: 10_000, ..Default::default() };
+        assert_eq!(conn.ask(&request, 5).responses[0].error_code, 0);
+        new_topic(&mut conn, "t", 2, &[]);
+        assert_eq!((jbod.holder(0), jbod.holder(1)), (0, 1));
     }
 
     /// `CYCLES` kills in the middle of moves.

@@ -24,6 +24,9 @@ pub const TAGGED_FIELDS_MAX: usize = 64;
 pub const IN_FLIGHT_REQUESTS_MAX: usize = 64;
 /// Request bytes of one connection that are being worked on at a time; reading stops there.
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Partitions that are not here of which a log directory is remembered where they are to be, should they come; of more it
+/// is not.
+pub const PREFERRED_DIRS_MAX: usize = 10_000;
 /// Partitions named by one request; more is INVALID_REQUEST.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
 /// Bytes of one answer to DescribeConfigs, about; what finds no room is POLICY_VIOLATION.

@@ -22,6 +22,8 @@ pub const CLEANER_CHECKPOINT: &str = "cleaner-offset-checkpoint";
 pub const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 
 const CLEAN_SHUTDOWN_BYTES_MAX: u64 = 4096;
+/// What file systems allow.
+const FILE_NAME_BYTES_MAX: usize = 255;
 
 /// Offsets by partition, the content of one checkpoint file.
 pub type Offsets = HashMap<TopicPartition, i64>;
@@ -163,12 +165,18 @@ pub fn promote_future(path: &Path, topic_partition: &TopicPartition) -> Result<(
     path.parent().map_or(Ok(()), sync)
 }
 
+/// Whether the name of a copy's folder holds all of the partition's name; if not, nobody could tell whose the copy is.
+pub fn can_be_copied(topic_partition: &TopicPartition) -> bool {
+    let whole = format!("{topic_partition}.{}-future", Uuid::ZERO.as_bytes().map(|b| format!("{b:02x}")).concat());
+    whole.len() <= FILE_NAME_BYTES_MAX
+}
+
 /// `<topic>-<partition>.<unique id>-<suffix>`. Kafka cuts the topic's name where the whole would exceed a file name's 255
 /// bytes.
 pub(crate) fn folder_of(topic_partition: &TopicPartition, unique_id: Uuid, suffix: &str) -> String {
     let id: String = unique_id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
     let tail = format!("-{}.{id}-{suffix}", topic_partition.partition);
-    let topic: String = topic_partition.topic.chars().take(255usize.saturating_sub(tail.len())).collect();
+    let topic = topic_partition.topic.chars().take(FILE_NAME_BYTES_MAX.saturating_sub(tail.len())).collect::<String>();
     format!("{topic}{tail}")
 }
 
@@ -226,6 +234,17 @@ mod tests {
         assert_eq!(take_clean_shutdown(dir.path()).unwrap(), None);
         for (text, epoch) in [("", -1), ("{}", -1), ("{\"brokerEpoch\" : -1}", -1), ("{\"brokerEpoch\":77}", 77)] {
             assert_eq!(parse_clean_shutdown(text.as_bytes()), epoch, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_copy_has_its_partitions_whole_name() {
+        for (length, partition, fits) in [(213, 0, true), (214, 0, false), (212, 10, true), (213, 10, false)] {
+            let at = TopicPartition::new("t".repeat(length).as_str(), partition);
+            assert_eq!(can_be_copied(&at), fits, "{length} {partition}");
+            let name = folder_of(&at, Uuid::from_u128(1 << 100), "future");
+            assert!(name.len() <= 255);
+            assert_eq!(name.starts_with(&format!("{at}.")), fits);
         }
     }
 

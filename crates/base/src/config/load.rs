@@ -152,6 +152,10 @@ fn read_log_manager(v: &mut View<'_>) -> LogManagerConfig {
         flush_offset_checkpoint_interval: v.ms("log.flush.offset.checkpoint.interval.ms"),
         flush_start_offset_checkpoint_interval: v.ms("log.flush.start.offset.checkpoint.interval.ms"),
         recovery_threads_per_data_dir: v.usize("num.recovery.threads.per.data.dir"),
+        alter_log_dirs_threads: v
+            .opt_i64("num.replica.alter.log.dirs.threads")
+            .map(|threads| usize::try_from(threads).unwrap_or(0)),
+        alter_log_dirs_bytes_per_second: v.u64("replica.alter.log.dirs.io.max.bytes.per.second"),
         high_watermark_checkpoint_interval: v.ms("replica.high.watermark.checkpoint.interval.ms"),
         producer_id_expiration_ms: v.i64("producer.id.expiration.ms"),
         producer_id_expiration_check_interval: v.ms("producer.id.expiration.check.interval.ms"),

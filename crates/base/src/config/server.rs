@@ -116,6 +116,10 @@ pub struct LogManagerConfig {
     pub flush_offset_checkpoint_interval: Duration,
     pub flush_start_offset_checkpoint_interval: Duration,
     pub recovery_threads_per_data_dir: usize,
+    /// `num.replica.alter.log.dirs.threads`; `None`: as many as directories.
+    pub alter_log_dirs_threads: Option<usize>,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`, of all moves together.
+    pub alter_log_dirs_bytes_per_second: u64,
     pub high_watermark_checkpoint_interval: Duration,
     pub producer_id_expiration_ms: i64,
     pub producer_id_expiration_check_interval: Duration,

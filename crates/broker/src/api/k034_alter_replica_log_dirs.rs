@@ -3,8 +3,10 @@
 //! Behaviour: each named replica of this broker begins to move to the directory under which it stands; the answer comes at
 //! once, and DescribeLogDirs tells how far it is. One that is there already is done, and a move of it elsewhere ends. A
 //! partition that is named twice goes where it is named last. A path that is none of `log.dirs`, literally, is
-//! LOG_DIR_NOT_FOUND, also for what is not here; a directory or a replica that is offline is KAFKA_STORAGE_ERROR. A tiered
-//! topic's replicas do not move: INVALID_REQUEST.
+//! LOG_DIR_NOT_FOUND, also for what is not here; a directory or a replica that is offline is KAFKA_STORAGE_ERROR. A
+//! partition that is not here (UNKNOWN_TOPIC_OR_PARTITION, or REPLICA_NOT_AVAILABLE where others have it) will be made in that
+//! directory, should it come while this broker runs. A name too long for a copy's folder is INVALID_TOPIC_EXCEPTION before
+//! anything else. A tiered topic's replicas do not move: INVALID_REQUEST.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use taccola_log::{AppendError, LogError, PartitionLog, ReadError, log_dir};
 
 use super::Partition;
 
-/// Read from the log at a time, bytes.
-const COPY_BYTES: usize = 4 * 1024 * 1024;
+/// Read from the log at a time while appends wait, bytes.
+const LAST_BYTES: usize = 4 * 1024 * 1024;
 /// How often that is read at the end, while appends wait.
 const LAST_READS_MAX: usize = 2;
 
@@ -47,8 +47,8 @@ pub enum RelocateError {
 }
 
 impl Partition {
-    /// Copies what comes next. Reads and writes outside the critical section.
-    pub fn copy_some(&self, copy: &mut PartitionLog, now_ms: i64) -> Result<Copied, RelocateError> {
+    /// Copies what comes next, so many bytes or one batch. Reads and writes outside the critical section.
+    pub fn copy_some(&self, copy: &mut PartitionLog, bytes_max: usize, now_ms: i64) -> Result<Copied, RelocateError> {
         let Some(original) = self.with_log(|log| log.as_original()) else { return Ok(Copied::Gone) };
         if original.is_unborn {
             return Ok(Copied::All);
@@ -61,7 +61,7 @@ impl Partition {
         if next >= original.log_end_offset {
             return Ok(Copied::All);
         }
-        let Some(slice) = self.with_log(|log| log.read(next, COPY_BYTES, i64::MAX, true)) else {
+        let Some(slice) = self.with_log(|log| log.read(next, bytes_max, i64::MAX, true)) else {
             return Ok(Copied::Gone);
         };
         let bytes = match slice.and_then(|slice| slice.read()) {
@@ -91,7 +91,7 @@ impl Partition {
             if next >= original.log_end_offset || original.log_start_offset > next {
                 break;
             }
-            let bytes = log.read(next, COPY_BYTES, i64::MAX, true)?.read()?;
+            let bytes = log.read(next, LAST_BYTES, i64::MAX, true)?.read()?;
             copy.copy_from(&bytes, &original, now_ms)?;
         }
         if copy.log_end_offset() != original.log_end_offset {

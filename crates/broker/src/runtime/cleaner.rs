@@ -256,18 +256,9 @@ impl CleanerHost for Host<'_> {
     }
 }
 
-/// Kafka names a partition here once it was cleaned, and forgets it with the partition.
-fn write_checkpoint(broker: &Broker, dir_index: usize) -> Result<(), LogError> {
-    write_checkpoint_with(broker, dir_index, None)
-}
-
-/// The same with a partition that is about to move into the directory.
-pub(crate) fn write_checkpoint_with(
-    broker: &Broker,
-    dir_index: usize,
-    coming: Option<&Partition>,
-) -> Result<(), LogError> {
-    let coming = coming.map(key);
+/// Kafka names a partition here once it was cleaned, and forgets it with the partition. One that is about to move into the
+/// directory is there already.
+pub(crate) fn write_checkpoint(broker: &Broker, dir_index: usize) -> Result<(), LogError> {
     let Some(dir) = broker.log_dirs.get(dir_index).filter(|dir| dir.is_online()) else { return Ok(()) };
     let mut inner = broker.cleaner.inner.lock();
     let partitions = broker.partitions.all();
@@ -275,7 +266,7 @@ pub(crate) fn write_checkpoint_with(
     inner.cleaned_to.retain(|key, _| known.contains(key));
     let offsets: HashMap<TopicPartition, i64> = partitions
         .iter()
-        .filter(|partition| partition.log_dir() == dir_index || Some(key(partition)) == coming)
+        .filter(|p| p.log_dir() == dir_index || broker.moves.coming_to(&p.topic_partition) == Some(dir_index))
         .filter_map(|p| inner.cleaned_to.get(&key(p)).map(|offset| (p.topic_partition.clone(), *offset)))
         .collect();
     log_dir::write_offsets(&dir.path, log_dir::CLEANER_CHECKPOINT, &offsets)

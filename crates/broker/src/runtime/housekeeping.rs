@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taccola_base::TopicPartition;
-use taccola_log::{LogError, log_dir};
+use taccola_log::{LogError, PartitionLog, log_dir};
 
+use super::relocate::Coming;
 use super::replicas::describe;
 use crate::broker::Broker;
 use crate::clock;
@@ -135,39 +136,27 @@ pub fn checkpoint(broker: &Broker) {
 
 /// Where recovery has to begin, the metadata log included. False: not all is on disk.
 pub fn write_recovery_points(broker: &Broker) -> bool {
-    let metadata = Some(&broker.metadata_partition);
-    write_checkpoint(broker, log_dir::RECOVERY_POINT_CHECKPOINT, metadata, |partition| {
-        partition.with_log(|log| log.recovery_point())
-    })
+    let offset_of = Offset { known: &|log| Some(log.recovery_point()), coming: &|copy| Some(copy.recovery_point) };
+    write_checkpoint(broker, log_dir::RECOVERY_POINT_CHECKPOINT, Some(&broker.metadata_partition), &offset_of)
 }
 
 /// Kafka lists only partitions whose log does not begin with their first segment. False: not all is on disk.
 pub fn write_log_start_offsets(broker: &Broker) -> bool {
-    write_checkpoint(broker, log_dir::LOG_START_OFFSET_CHECKPOINT, None, |partition| {
-        partition.with_log(|log| log.log_start_offset()).filter(|offset| *offset > 0)
-    })
-}
-
-/// Names the log start offset of a partition that is about to move into a directory, so that a kill does not bring back
-/// what was deleted.
-pub(crate) fn name_log_start(
-    broker: &Broker,
-    dir_index: usize,
-    at: &TopicPartition,
-    offset: i64,
-) -> Result<(), LogError> {
-    let Some(dir) = broker.log_dirs.get(dir_index).filter(|_| offset > 0) else { return Ok(()) };
-    let mut written = broker.checkpoints_written.lock();
-    let mut offsets = log_dir::read_offsets(&dir.path, log_dir::LOG_START_OFFSET_CHECKPOINT)?.offsets;
-    offsets.insert(at.clone(), offset);
-    written.remove(&(dir.id, log_dir::LOG_START_OFFSET_CHECKPOINT));
-    log_dir::write_offsets(&dir.path, log_dir::LOG_START_OFFSET_CHECKPOINT, &offsets)
+    let positive = |offset: i64| (offset > 0).then_some(offset);
+    let offset_of =
+        Offset { known: &|log| positive(log.log_start_offset()), coming: &|copy| positive(copy.log_start_offset) };
+    write_checkpoint(broker, log_dir::LOG_START_OFFSET_CHECKPOINT, None, &offset_of)
 }
 
 pub fn checkpoint_high_watermarks(broker: &Broker) {
-    write_checkpoint(broker, log_dir::HIGH_WATERMARK_CHECKPOINT, None, |partition| {
-        partition.with_log(|log| log.high_watermark())
-    });
+    let offset_of = Offset { known: &|log| Some(log.high_watermark()), coming: &|_| None };
+    write_checkpoint(broker, log_dir::HIGH_WATERMARK_CHECKPOINT, None, &offset_of);
+}
+
+/// What a checkpoint file says of a log, and of a copy that is about to take a log's place; `None`: nothing.
+struct Offset<'a> {
+    known: &'a dyn Fn(&PartitionLog) -> Option<i64>,
+    coming: &'a dyn Fn(&Coming) -> Option<i64>,
 }
 
 /// Writes one checkpoint file per log directory; a file that would not change is left alone. False: one was not written.
@@ -175,13 +164,20 @@ fn write_checkpoint(
     broker: &Broker,
     file: &'static str,
     also: Option<&Arc<Partition>>,
-    offset_of: impl Fn(&Partition) -> Option<i64>,
+    offset_of: &Offset<'_>,
 ) -> bool {
     // Taken before the offsets are, so that of two rounds at once the later state is written last.
     let mut written = broker.checkpoints_written.lock();
     let mut by_dir: Vec<HashMap<TopicPartition, i64>> = vec![HashMap::new(); broker.log_dirs.len()];
+    // Before the logs are looked at: a copy that takes its place in between is named as either.
+    for (at, coming) in broker.moves.coming() {
+        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(coming.to_dir), (offset_of.coming)(&coming)) {
+            offsets.insert(at, offset);
+        }
+    }
     for partition in broker.partitions.all().iter().chain(also) {
-        if let (Some(offsets), Some(offset)) = (by_dir.get_mut(partition.log_dir()), offset_of(partition)) {
+        let Some(offsets) = by_dir.get_mut(partition.log_dir()) else { continue };
+        if let Some(offset) = partition.with_log(|log| (offset_of.known)(log)).flatten() {
             offsets.insert(partition.topic_partition.clone(), offset);
         }
     }

@@ -568,6 +568,36 @@ mod tests {
         BytesMut::from(builder.build().unwrap().as_ref())
     }
 
+    /// A flush syncs what was there when it began; what came behind it must be synced by the stop.
+    #[test]
+    fn a_clean_stop_waits_for_a_flush_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, partitions) = start(dir.path());
+        let partition = partitions[0].clone();
+        let append = || {
+            let appended =
+                partition.append(&journal, &mut batch(10), AppendOrigin::Client, Durability::PageCache, 1).unwrap();
+            appended.last_offset
+        };
+        append();
+        let plan = partition.with_log(|log| log.begin_flush()).unwrap().unwrap().expect("something to flush");
+        assert_eq!(append(), 1);
+        let (tell, told) = std::sync::mpsc::channel();
+        let closer = std::thread::spawn({
+            let partition = partition.clone();
+            move || {
+                let log = partition.take_log_to_close().expect("the log");
+                tell.send(()).unwrap();
+                log.close(1).unwrap()
+            }
+        });
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "the flush is not over");
+        let results = taccola_log::FlushPlan::run_all(std::slice::from_ref(&plan));
+        let ended = partition.with_log(|log| log.end_flush(plan, results.into_iter().next().unwrap(), 1));
+        ended.expect("the log is still there").unwrap();
+        assert_eq!(closer.join().unwrap(), 2, "the recovery point is behind all of it");
+    }
+
     /// Batches of all sizes (several frames' worth, and one that no frame holds) from many tasks: each is visible and
     /// durable when its wait ends, over several laps of the ring.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

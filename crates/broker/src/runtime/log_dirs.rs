@@ -6,6 +6,7 @@
 //! metadata are told. Acknowledgements that were under way look once more whether their partition is still here. The first
 //! directory, which has the journal, and that of the metadata log cannot be done without: their failure stops the broker.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -84,8 +85,10 @@ impl Broker {
             let Some(dir) = self.log_dirs.get(index) else { continue };
             dir.set_offline();
             let mut journaled = false;
+            let mut logs = BTreeSet::new();
             for partition in self.partitions.all().into_iter().filter(|partition| partition.log_dir() == index) {
                 let at = &partition.topic_partition;
+                logs.insert((partition.topic_id, at.partition));
                 self.partitions.remove(&at.topic, partition.topic_id, at.partition);
                 for coordinator in self.coordinators.iter().filter(|coordinator| coordinator.topic() == &*at.topic) {
                     coordinator.give_up(at.partition);
@@ -94,7 +97,7 @@ impl Broker {
                 journaled |= partition.is_dirty();
             }
             let first = self.log_dirs.first().filter(|_| journaled);
-            let kept = first.map(|first| journal::keep_for(&first.path, dir.id)).transpose();
+            let kept = first.map(|first| journal::keep_for(&first.path, dir.id, &logs)).transpose();
             kept.map_err(|error| format!("the journal is not kept for {} ({reason}): {error}", dir.path.display()))?;
             self.failed_dirs.isolated.lock().push(dir.id);
             self.failed_dirs.tell.notify_one();

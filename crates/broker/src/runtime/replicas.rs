@@ -114,12 +114,15 @@ impl Broker {
         partition: i32,
         registration: &PartitionRegistration,
     ) {
-        let Some(log_dir) = self.choose_log_dir(registration) else {
+        let topic_partition = TopicPartition::new(topic, partition);
+        let preferred = self.moves.take_preferred(&topic_partition);
+        let preferred = preferred.filter(|index| self.online_dirs().any(|online| online == *index));
+        let Some(chosen) = self.choose_log_dir(registration) else {
             tracing::error!(topic, partition, "its log directory cannot be used; it answers KAFKA_STORAGE_ERROR");
             return;
         };
+        let log_dir = preferred.unwrap_or(chosen);
         let Some(dir) = self.log_dirs.get(log_dir) else { return };
-        let topic_partition = TopicPartition::new(topic, partition);
         // One for all partitions of a topic; it changes for all of them together.
         let sibling = self.partitions.any_of_topic(topic).filter(|sibling| sibling.topic_id == id);
         let config = sibling.map_or_else(|| self.topic_config(image, topic), |sibling| sibling.topic_config());
@@ -156,11 +159,15 @@ impl Broker {
         }
     }
 
-    /// Replicas of which the image does not know where they are, in some topics.
+    /// Replicas of which the image does not know where they are, in some topics. What is just changing its place is told
+    /// by who moves it.
     pub(crate) fn misplaced(&self, image: &MetadataImage, of_topics: impl Fn(Uuid) -> bool) -> Vec<ReplicaPlace> {
         let place = |partition: Arc<Partition>| {
             let at = &partition.topic_partition;
             let registration = image.topics.partition(&at.topic, at.partition)?;
+            if self.moves.coming_to(at).is_some() {
+                return None;
+            }
             let directory = self.log_dirs.get(partition.log_dir())?.id;
             let place = ReplicaPlace { topic_id: partition.topic_id, partition: at.partition, directory };
             (registration.directory(self.node_id) != Some(directory)).then_some(place)

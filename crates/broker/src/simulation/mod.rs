@@ -12,6 +12,7 @@
 mod clients;
 mod disk;
 mod ledger;
+mod moves;
 mod network;
 mod rng;
 mod run;

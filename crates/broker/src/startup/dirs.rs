@@ -47,7 +47,8 @@ pub fn open(config: &ServerConfig, now_ms: i64) -> Result<LogDirs, StartError> {
     for (index, path) in config.log_dirs.iter().enumerate() {
         let opened = make_durably(path)
             .map_err(|source| StartError::io("create the log directory", path, source))
-            .and_then(|()| Ok((lock(path)?, read_meta_properties(path)?)));
+            .and_then(|()| Ok((lock(path)?, read_meta_properties(path)?)))
+            .and_then(|found| list(path).map(|()| found));
         match opened {
             Ok((lock, properties)) => {
                 locked.push((path.clone(), lock));
@@ -105,16 +106,56 @@ pub fn open(config: &ServerConfig, now_ms: i64) -> Result<LogDirs, StartError> {
     Ok(LogDirs { dirs, cluster_id, offline, formatted })
 }
 
+impl LogDirs {
+    /// Leaves out a directory that turned out not to be usable. False: nothing goes without it.
+    pub fn leave_out(&mut self, path: &Path, reason: &str, metadata_dir: &Path) -> bool {
+        let found = self.dirs.iter().position(|dir| dir.path == path);
+        let Some(index) = found.filter(|index| *index > 0 && path != metadata_dir) else { return false };
+        self.dirs.remove(index);
+        self.offline.push((path.to_path_buf(), reason.to_owned()));
+        true
+    }
+}
+
+/// What an error of a log directory's files means: where the disk refuses to do what it is asked for, the whole directory
+/// is not usable.
+pub(super) fn dir_error(dir: &Path, what: String, error: LogError) -> StartError {
+    let reason = describe(&error);
+    match error {
+        LogError::Io { source, .. } if !is_exhausted(&source) => {
+            StartError::Dir { path: dir.to_path_buf(), reason: format!("{what}: {reason}") }
+        }
+        _ => StartError::Log { partition: what, reason },
+    }
+}
+
+/// The process or the machine has too little of something; the disk is not to blame.
+fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether a folder can be listed to its end.
+fn list(path: &Path) -> Result<(), StartError> {
+    let listed =
+        fs::read_dir(path).and_then(|mut entries| entries.try_for_each(|entry| entry?.file_type().map(|_| ())));
+    listed.map_err(|source| StartError::io("list", path, source))
+}
+
 /// Copies of logs that were on their way to another directory when the broker ended. Where the log is there, its copy is
 /// removed, to be made anew: answers which, and the index of the directory. Where it is not, the copy was about to take its
 /// place, and does. While a directory is missing, the log may be in it: copies are left alone.
 pub fn settle_futures(dirs: &LogDirs) -> Result<Vec<(TopicPartition, usize)>, StartError> {
     let mut again = Vec::new();
     for (index, dir) in dirs.dirs.iter().enumerate() {
-        let failed =
-            |error: LogError| StartError::Log { partition: dir.path.display().to_string(), reason: describe(&error) };
+        let failed = |error: LogError| dir_error(&dir.path, dir.path.display().to_string(), error);
         for (at, copy) in log_dir::futures(&dir.path).map_err(failed)? {
-            let has_log = dirs.dirs.iter().any(|dir| dir.path.join(at.to_string()).is_dir());
+            let mut has_log = false;
+            for other in &dirs.dirs {
+                let folder = other.path.join(at.to_string());
+                let found = folder.try_exists().map_err(|source| LogError::Io { op: "look for", path: folder, source });
+                has_log |= found.map_err(|error| dir_error(&other.path, at.to_string(), error))?;
+            }
             if has_log {
                 log_dir::remove_future(&copy).map_err(failed)?;
                 again.push((at, index));

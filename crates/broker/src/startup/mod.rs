@@ -64,6 +64,9 @@ pub enum StartError {
     Locked(PathBuf),
     #[error("{0}")]
     WrongDirectory(String),
+    /// The disk refuses what a log directory is asked for; the others may do without it.
+    #[error("cannot use the log directory {path}: {reason}")]
+    Dir { path: PathBuf, reason: String },
     #[error("cannot load the cluster metadata: {0}")]
     Metadata(String),
     #[error("cannot open the log of {partition}: {reason}")]
@@ -90,15 +93,12 @@ pub(crate) async fn open(
     segment_handles_max: usize,
 ) -> Result<(Arc<Broker>, RecoverySummary), StartError> {
     let now_ms = clock::now_ms();
-    let dirs = dirs::open(&config, now_ms)?;
+    let mut dirs = dirs::open(&config, now_ms)?;
     let recovery_mode = match dirs.dirs.first() {
         Some(dir) => storage::note_start(&dir.path, dirs.formatted, config.taccola.crash_loop_limit, now_ms)?,
         None => None,
     };
     let shared = LogShared::new(segment_handles_max);
-    for dir in &dirs.dirs {
-        shared.add_log_dir(&dir.path).map_err(|source| StartError::io("open", &dir.path, source))?;
-    }
     let base = TopicConfig::new(config.log.clone(), config.log_manager.producer_id_expiration_ms);
     let metadata_config = Arc::new(metadata_log_config(&config));
     let config_of = |tp: &TopicPartition| {
@@ -112,8 +112,7 @@ pub(crate) async fn open(
         config_of: &config_of,
         now_ms,
     };
-    let moves = dirs::settle_futures(&dirs)?;
-    let opened = recovery::open_logs(&dirs, &opening)?;
+    let (moves, opened) = open_logs(&mut dirs, &config.metadata_log_dir, &opening)?;
     let OpenedLogs { mut logs, journal: Journal { staging, writer }, summary } = opened;
     let remote =
         RemoteStorage::open(&config.remote).map_err(|error| StartError::Config(format!("remote storage: {error}")))?;
@@ -237,6 +236,31 @@ pub(crate) async fn open(
         storage::note_ready(&dir.path, clock::now_ms())?;
     }
     Ok((broker, summary))
+}
+
+/// All logs, and the moves that a former start began. A directory that fails meanwhile is left out, and all begins anew:
+/// nothing was changed that a second time would not find as it was.
+fn open_logs(
+    dirs: &mut LogDirs,
+    metadata_dir: &Path,
+    opening: &OpenContext<'_>,
+) -> Result<(Vec<(TopicPartition, usize)>, OpenedLogs), StartError> {
+    let attempt = |dirs: &LogDirs| {
+        for dir in &dirs.dirs {
+            let failed = |error: std::io::Error| StartError::Dir { path: dir.path.clone(), reason: error.to_string() };
+            opening.shared.add_log_dir(&dir.path).map_err(failed)?;
+        }
+        let moves = dirs::settle_futures(dirs)?;
+        Ok((moves, recovery::open_logs(dirs, opening)?))
+    };
+    loop {
+        match attempt(dirs) {
+            Err(StartError::Dir { path, reason }) if dirs.leave_out(&path, &reason, metadata_dir) => {
+                tracing::error!(path = %path.display(), reason, "a log directory is offline; the others are served");
+            }
+            done => return done,
+        }
+    }
 }
 
 /// From here on nothing is written for anybody.

@@ -13,14 +13,16 @@ use parking_lot::Mutex;
 use taccola_base::planted::{Bug, planted};
 use taccola_base::topic::is_internal;
 use taccola_base::{TopicPartition, Uuid};
-use taccola_log::journal::{self, EntryKind, Journal, JournalConfig, JournalEntry, JournalError, JournalIdentity};
+use taccola_log::journal::{
+    self, EntryKind, Journal, JournalConfig, JournalEntry, JournalError, JournalIdentity, KeptJournal,
+};
 use taccola_log::log_dir::{self, CheckpointRead, FoundPartition};
 use taccola_log::{
     AppendError, FlushPlan, LogConfig, LogError, LogShared, OpenHints, PartitionLog, RecoveryReport, Replayed,
 };
 
 use super::StartError;
-use super::dirs::{LogDir, LogDirs};
+use super::dirs::{LogDir, LogDirs, dir_error};
 
 /// Threads that open logs, whatever the config says: each may hold a few buffers of a megabyte.
 const OPEN_THREADS_MAX: usize = 64;
@@ -93,7 +95,7 @@ impl Entries {
 #[derive(Default)]
 struct Kept {
     /// By the index of a directory that is back.
-    entries: BTreeMap<usize, Entries>,
+    entries: BTreeMap<usize, (KeptJournal, Entries)>,
     /// The files that they are from.
     replayed: Vec<PathBuf>,
     /// Logs that the other files have batches of: those are kept for directories that are not back.
@@ -104,7 +106,11 @@ impl Kept {
     fn read(first: &Path, dirs: &LogDirs, identity: &JournalIdentity) -> Result<Self, StartError> {
         let mut kept = Self::default();
         let failed = |path: &Path, error: JournalError| StartError::Journal(format!("{}: {error}", path.display()));
-        for (id, path) in journal::kept(first).map_err(|source| StartError::io("list", first, source))? {
+        for of_dir in journal::kept(first).map_err(|source| StartError::io("list", first, source))? {
+            let path = of_dir.path.clone();
+            if of_dir.logs.is_none() {
+                tracing::warn!(path = %path.display(), "which logs a kept journal is for is not known");
+            }
             let mut recovery = journal::open_kept(&path, identity.clone()).map_err(|error| failed(&path, error))?;
             if let Some(damage) = recovery.damage() {
                 tracing::error!(path = %path.display(), %damage, "a kept journal is damaged: these acknowledged frames are lost");
@@ -113,10 +119,10 @@ impl Kept {
             while let Some(frame) = recovery.next_frame().map_err(|error| failed(&path, error))? {
                 frame.entries.into_iter().for_each(|entry| entries.push(entry));
             }
-            match dirs.dirs.iter().position(|dir| dir.id == id) {
-                None => kept.waiting.extend(entries.of.into_keys()),
+            match dirs.dirs.iter().position(|dir| dir.id == of_dir.directory_id) {
+                None => kept.waiting.extend(entries.of.into_keys().filter(|log| of_dir.may_be_of(log))),
                 Some(index) => {
-                    kept.entries.insert(index, entries);
+                    kept.entries.insert(index, (of_dir, entries));
                     kept.replayed.push(path);
                 }
             }
@@ -125,20 +131,20 @@ impl Kept {
     }
 
     /// Adds what is left, of logs whose folders never reached the disk, to the journal's own entries, which are later.
-    /// Answers in which directory such logs are to be made.
+    /// Answers in which directory such logs are to be made; those of directories that are still missing are not.
     fn hand_over(
         &mut self,
         entries: &mut Entries,
         logs: &BTreeMap<TopicPartition, OpenedLog>,
     ) -> BTreeMap<(Uuid, i32), usize> {
         let mut placed = BTreeMap::new();
-        for (index, earlier) in std::mem::take(&mut self.entries) {
+        for (index, (of_dir, earlier)) in std::mem::take(&mut self.entries) {
             for (at, topic_id) in earlier.newest {
                 entries.newest.entry(at).or_insert(topic_id);
             }
             for (log, mut batches) in earlier.of {
                 let topic = batches.first().map(|entry| entry.topic.as_str()).unwrap_or_default();
-                if logs.contains_key(&TopicPartition::new(topic, log.1)) {
+                if logs.contains_key(&TopicPartition::new(topic, log.1)) || !of_dir.may_be_of(&log) {
                     continue;
                 }
                 placed.insert(log, index);
@@ -186,7 +192,7 @@ pub(super) fn open_logs(dirs: &LogDirs, context: &OpenContext<'_>) -> Result<Ope
     let mut kept = Kept::read(&first.path, dirs, &identity)?;
     for (index, dir) in dirs.dirs.iter().enumerate() {
         let mut of_dir = scan_dir(dir, index, &mut entries, &mut summary)?;
-        if let Some(earlier) = kept.entries.get_mut(&index) {
+        if let Some((_, earlier)) = kept.entries.get_mut(&index) {
             for log in &mut of_dir {
                 let later = std::mem::replace(&mut log.journaled, earlier.take(&mut log.found));
                 log.journaled.extend(later);
@@ -198,7 +204,7 @@ pub(super) fn open_logs(dirs: &LogDirs, context: &OpenContext<'_>) -> Result<Ope
     let placed = kept.hand_over(&mut entries, &logs);
     entries.of.retain(|log, _| placed.contains_key(log) || !kept.waiting.contains(log));
     recreate_logs(dirs, entries, &placed, context, &mut summary, &mut logs)?;
-    flush_opened(&mut logs, context.now_ms)?;
+    flush_opened(dirs, &mut logs, context.now_ms)?;
     for path in &kept.replayed {
         journal::remove_kept(path).map_err(|source| StartError::io("remove", path, source))?;
     }
@@ -263,7 +269,7 @@ fn scan_dir(
     summary: &mut RecoverySummary,
 ) -> Result<Vec<FoundLog>, StartError> {
     let path = &dir.path;
-    let failed = |error: LogError| StartError::Log { partition: path.display().to_string(), reason: describe(&error) };
+    let failed = |error: LogError| dir_error(path, path.display().to_string(), error);
     let scan = log_dir::scan(path, journal::MARKER_DIR).map_err(failed)?;
     let clean = log_dir::take_clean_shutdown(path).map_err(failed)?.is_some();
     summary.clean &= clean || scan.partitions.is_empty();
@@ -357,8 +363,8 @@ fn open_log(
     summary: &mut RecoverySummary,
 ) -> Result<OpenedLog, StartError> {
     let partition = found.topic_partition.to_string();
-    let failed = |error: LogError| StartError::Log { partition: partition.clone(), reason: describe(&error) };
     let Some(dir) = dirs.dirs.get(log_dir) else { return Err(StartError::Config("no such log directory".into())) };
+    let failed = |error: LogError| dir_error(&dir.path, partition.clone(), error);
     // Where nothing says what was flushed, a hole may be damage.
     let promised = if names_all || !journaled.is_empty() { hints.recovery_point } else { i64::MAX };
     let config = (context.config_of)(&found.topic_partition);
@@ -407,7 +413,7 @@ fn recreate_logs(
                 path.display()
             )));
         }
-        let failed = |error: LogError| StartError::Log { partition: at.to_string(), reason: describe(&error) };
+        let failed = |error: LogError| dir_error(&dir.path, at.to_string(), error);
         let (config, shared) = ((context.config_of)(&at), context.shared.clone());
         let mut log = PartitionLog::create(&dir.path, at.clone(), Some(topic_id), config, shared).map_err(failed)?;
         let hints = OpenHints { log_start_offset: starts.get(&at).copied().unwrap_or(0), ..OpenHints::default() };
@@ -420,12 +426,15 @@ fn recreate_logs(
 
 /// Syncs what recovery found and what it put back. What was only in the page cache is about to be served: it must not vanish
 /// with the power any more. And the journal is voided next. After a clean stop there is nothing to sync.
-fn flush_opened(logs: &mut BTreeMap<TopicPartition, OpenedLog>, now_ms: i64) -> Result<(), StartError> {
+fn flush_opened(dirs: &LogDirs, logs: &mut BTreeMap<TopicPartition, OpenedLog>, now_ms: i64) -> Result<(), StartError> {
     let mut opened: Vec<_> = logs.values_mut().collect();
     for some in opened.chunks_mut(FLUSHED_TOGETHER) {
-        let failed = |opened: &OpenedLog, error: LogError| StartError::Log {
-            partition: opened.log.topic_partition().to_string(),
-            reason: describe(&error),
+        let failed = |opened: &OpenedLog, error: LogError| {
+            let partition = opened.log.topic_partition().to_string();
+            match dirs.dirs.get(opened.log_dir) {
+                Some(dir) => dir_error(&dir.path, partition, error),
+                None => StartError::Log { partition, reason: describe(&error) },
+            }
         };
         let mut begun = Vec::new();
         let mut plans = Vec::new();
@@ -514,10 +523,8 @@ fn tell(partition: &str, report: &RecoveryReport) {
 }
 
 fn checkpoint(dir: &Path, file: &str) -> Result<CheckpointRead, StartError> {
-    let read = log_dir::read_offsets(dir, file).map_err(|error| StartError::Log {
-        partition: dir.join(file).display().to_string(),
-        reason: describe(&error),
-    })?;
+    let failed = |error: LogError| dir_error(dir, dir.join(file).display().to_string(), error);
+    let read = log_dir::read_offsets(dir, file).map_err(failed)?;
     if let Some(damage) = &read.damaged {
         tracing::warn!(file, damage, "a damaged checkpoint; what it does not say is found out by scanning");
     }
@@ -529,7 +536,7 @@ fn write_recovery_points(dirs: &LogDirs, logs: &BTreeMap<TopicPartition, OpenedL
         let of_dir = logs.values().filter(|opened| opened.log_dir == index);
         let points = of_dir.map(|opened| (opened.log.topic_partition().clone(), opened.log.recovery_point())).collect();
         log_dir::write_offsets(&dir.path, log_dir::RECOVERY_POINT_CHECKPOINT, &points)
-            .map_err(|error| StartError::Log { partition: dir.path.display().to_string(), reason: describe(&error) })?;
+            .map_err(|error| dir_error(&dir.path, dir.path.display().to_string(), error))?;
     }
     Ok(())
 }

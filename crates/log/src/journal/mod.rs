@@ -40,7 +40,7 @@ use taccola_base::Uuid;
 pub use device::{JournalDevice, WriteMode};
 pub use error::JournalError;
 pub use format::{BLOCK, EntryHeader, EntryKind, JournalEntry};
-pub use kept::{keep_for, kept, open_kept, remove_kept};
+pub use kept::{KeptJournal, LogId, keep_for, kept, open_kept, remove_kept};
 pub use marker::{MARKER_DIR, lower_marker, marker_raised, raise_marker};
 pub use recovery::{Journal, JournalDamage, Recovery, ReplayedFrame};
 pub use staging::{StageError, Staged, StagedFrame, Staging};

@@ -487,15 +487,24 @@ fn finish_interrupted_work(
     }
     let base_of =
         |path: &PathBuf| path.file_name().and_then(OsStr::to_str).and_then(parse_name).map_or(0, |(base, _)| base);
+    let mut damaged = Vec::new();
     for (swap, target, is_log) in
         listing.swaps.iter().filter(|(_, _, is_log)| *is_log).chain(listing.swaps.iter().filter(|s| !s.2))
     {
-        if base_of(target) >= cleaned_min {
+        if base_of(target) >= cleaned_min || damaged.contains(&base_of(target)) {
             remove_if_exists(swap).map_err(|e| LogError::io("remove", swap, e))?;
             continue;
         }
         if *is_log {
-            remove_replaced(dir, shared, listing, swap, base_of(target))?;
+            let (covered_to, is_whole) = read_swap(shared, swap, base_of(target))?;
+            // Of the segments that it replaces the first goes first: as long as that is there, they all are.
+            if !is_whole && listing.logs.contains_key(&base_of(target)) {
+                report.notes.push(format!("{} is damaged; what it was to replace stays", swap.display()));
+                remove_if_exists(swap).map_err(|e| LogError::io("remove", swap, e))?;
+                damaged.push(base_of(target));
+                continue;
+            }
+            remove_replaced(dir, listing, base_of(target), covered_to)?;
         }
         crate::file::rename(swap, target).map_err(|e| LogError::io("rename", swap, e))?;
         report.notes.push(format!("completed the replacement of {}", target.display()));
@@ -503,23 +512,31 @@ fn finish_interrupted_work(
     shared.sync_dir(dir).map_err(|e| LogError::io("flush", dir, e))
 }
 
-/// Removes the segments whose records a `.log.swap` holds.
-fn remove_replaced(
-    dir: &Path,
-    shared: &Arc<LogShared>,
-    listing: &Listing,
-    swap: &Path,
-    base: i64,
-) -> Result<(), LogError> {
+/// Up to which offset (exclusive) a `.log.swap` holds what there is, and whether all of it can be read.
+fn read_swap(shared: &Arc<LogShared>, swap: &Path, base: i64) -> Result<(i64, bool), LogError> {
     let io_error = |e| LogError::io("read", swap, e);
     let file = shared.open_once(swap, false).map_err(io_error)?;
-    let mut scanner = Scanner::new(&*file, 0, file.len().map_err(io_error)?);
+    let length = file.len().map_err(io_error)?;
+    let mut scanner = Scanner::new(&*file, 0, length);
     let mut bounds = Bounds { offset_min: base, offset_end: i64::MAX };
-    while let Step::Batch(header) = scanner.peek(bounds).map_err(io_error)? {
-        bounds.offset_min = header.next_offset();
-        scanner.advance(&header);
-    }
-    for old in listing.logs.keys().filter(|old| (base..bounds.offset_min.max(base + 1)).contains(*old)) {
+    let is_whole = loop {
+        match scanner.peek_checked(bounds) {
+            Ok(Step::Batch(header)) => {
+                bounds.offset_min = header.next_offset();
+                scanner.advance(&header);
+            }
+            Ok(Step::End) => break length > 0,
+            Ok(Step::Bad(_)) => break false,
+            Err(error) if crate::salvage::is_unreadable(&error) => break false,
+            Err(error) => return Err(io_error(error)),
+        }
+    };
+    Ok((bounds.offset_min.max(base + 1), is_whole))
+}
+
+/// Removes the segments whose records a `.log.swap` holds.
+fn remove_replaced(dir: &Path, listing: &Listing, base: i64, covered_to: i64) -> Result<(), LogError> {
+    for old in listing.logs.keys().filter(|old| (base..covered_to).contains(*old)) {
         for kind in Kind::ALL {
             let path = segment_path(dir, *old, kind.suffix());
             remove_if_exists(&path).map_err(|e| LogError::io("remove", &path, e))?;

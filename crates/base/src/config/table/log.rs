@@ -118,8 +118,8 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .doc("Partitions of topics that are created without a number."),
     key("num.recovery.threads.per.data.dir").int(2).min(1).high().cluster_wide().implemented()
         .doc("Logs of one directory that are recovered at the same time at start."),
-    key("num.replica.alter.log.dirs.threads").of(Int).high().accepted()
-        .doc("Threads that move replicas between log directories; unset: as many as directories."),
+    key("num.replica.alter.log.dirs.threads").of(Int).high().implemented()
+        .doc("Replicas that move between log directories at a time, at most 16; unset: as many as directories."),
     key("create.topic.policy.class.name").of(Class).low().refused(reasons::PLUGIN)
         .doc("A Java class that may veto the creation of topics."),
     key("alter.config.policy.class.name").of(Class).low().refused(reasons::PLUGIN)

@@ -16,8 +16,8 @@ pub(super) static KEYS: &[ConfigKey] = &[
         .cluster_wide().accepted()
         .doc("Upper bound of what throttled replicas fetch."),
     key("replica.alter.log.dirs.io.max.bytes.per.second").long(i64::MAX).min(0).bytes_per_second().medium()
-        .dynamic_only().cluster_wide().accepted()
-        .doc("Upper bound of moves between log directories."),
+        .dynamic_only().cluster_wide().implemented()
+        .doc("Upper bound of what all moves between log directories together read."),
 ];
 
 /// A key that older Kafka releases had and 4.x ignores.

@@ -447,6 +447,85 @@ fn records_are_found_by_time_where_a_crash_cut_the_time_index_short() {
     }
 }
 
+/// A compaction that was interrupted while the segments that it replaces were all there: what it made counts if it is whole.
+#[test]
+fn a_damaged_swap_does_not_take_the_place_of_whole_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    let mut count = 0;
+    while log.segments.len() < 4 {
+        log.append(&mut batch(1, 50, 1_000 + count), at(0)).unwrap();
+        count += 1;
+    }
+    let (second, third) = (log.segments[1].base_offset, log.segments[2].base_offset);
+    log.flush(0).unwrap();
+    drop(log);
+    let folder = dir.path().join("t-0");
+    let segment = |base: i64| std::fs::read(crate::segment::segment_path(&folder, base, "log")).unwrap();
+    let whole = [segment(0), segment(second)].concat();
+    let swap = folder.join("00000000000000000000.log.swap");
+    let harms: [(&str, fn(&mut Vec<u8>)); 5] = [
+        ("cut", |bytes| bytes.truncate(bytes.len() * 2 / 3)),
+        ("cut at the beginning", |bytes| bytes.truncate(10)),
+        ("empty", Vec::clear),
+        ("a bit", |bytes| {
+            let middle = bytes.len() / 3;
+            bytes[middle] ^= 4;
+        }),
+        ("zeros", |bytes| {
+            let half = bytes.len() / 2;
+            bytes[half..].fill(0);
+        }),
+    ];
+    let compacted = OpenHints { compacted: true, ..unclean(third) };
+    for (name, harm) in harms {
+        let mut bytes = whole.clone();
+        harm(&mut bytes);
+        std::fs::write(&swap, &bytes).unwrap();
+        std::fs::write(folder.join("00000000000000000000.index.swap"), b"").unwrap();
+        let (log, report) = open(dir.path(), small_config(), compacted);
+        assert!(report.notes.iter().any(|note| note.contains("is damaged; what it was to replace stays")), "{name}");
+        assert!(report.quarantined.is_empty(), "{name}: {report:?}");
+        assert_eq!((log.log_end_offset(), log.segments.len()), (count, 4), "{name}");
+        for offset in 0..count {
+            let found = log.offset_for_timestamp(TimestampQuery::At(1_000 + offset)).unwrap();
+            assert_eq!(found.map(|found| found.offset), Some(offset), "{name}");
+        }
+        assert!(!swap.exists(), "{name}");
+    }
+    std::fs::write(&swap, &whole).unwrap();
+    let (log, _) = open(dir.path(), small_config(), compacted);
+    assert_eq!((log.log_end_offset(), log.segments.len()), (count, 3), "a whole one replaces two");
+}
+
+/// Zeros where a time index begins look like an entry for the first record at the beginning of all times.
+#[test]
+fn a_time_index_that_begins_with_zeros_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    let mut count = 0;
+    while log.segments.len() < 3 {
+        log.append(&mut batch(1, 50, 1_000 + count), at(0)).unwrap();
+        count += 1;
+    }
+    let point = log.segments[1].base_offset - 1;
+    log.flush(0).unwrap();
+    drop(log);
+    let path = dir.path().join("t-0/00000000000000000000.timeindex");
+    let whole = std::fs::read(&path).unwrap();
+    for zeros in [12, 24, whole.len()] {
+        let mut torn = whole.clone();
+        torn[..zeros].fill(0);
+        std::fs::write(&path, &torn).unwrap();
+        let (log, _) = open(dir.path(), small_config(), unclean(point));
+        assert_eq!(std::fs::read(&path).unwrap(), whole, "{zeros} zeros");
+        for offset in 0..count {
+            let found = log.offset_for_timestamp(TimestampQuery::At(1_000 + offset)).unwrap();
+            assert_eq!(found.map(|found| found.offset), Some(offset), "{zeros} zeros");
+        }
+    }
+}
+
 /// A power cut may leave zeros inside an index, and half of a snapshot. Whoever goes on with the log, a JVM Kafka too,
 /// believes them after a clean stop: recovery makes the one anew and drops the other.
 #[test]
