@@ -2,7 +2,8 @@
 //! of one is listed at the end with the reason.
 //!
 //! Most of the time goes into waiting for brokers and clients, so [`SIDE_BY_SIDE`] test programs run at once, those first
-//! that took longest the last time ([`TIMES`]). What each says is shown when it ends, whole.
+//! that took longest the last time ([`TIMES`]). What each says is shown when it ends, whole. A test that failed in that
+//! crowd runs once more, alone: if it passes then, it counts as passed and is named at the end, as it must not stay so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -39,6 +40,8 @@ struct Tally {
     not_run: BTreeMap<String, String>,
     /// Names of tests that failed.
     failures: BTreeSet<String>,
+    /// Names of tests that passed only when they ran alone.
+    unsteady: BTreeSet<String>,
     /// Inside the captured output of tests that passed.
     muted: bool,
 }
@@ -90,6 +93,12 @@ impl Tally {
             println!("\nNot run, for want of a client:");
             for (test, reason) in &self.not_run {
                 println!("  {test}: {reason}");
+            }
+        }
+        if !self.unsteady.is_empty() {
+            println!("\nFailed beside others, passed alone:");
+            for test in &self.unsteady {
+                println!("  {test}");
             }
         }
         if !self.failures.is_empty() {
@@ -173,9 +182,12 @@ impl Program {
         Some(Program { name: format!("{package}/{target}"), executable, folder })
     }
 
-    /// Runs it to its end: what it said, and whether it succeeded.
-    fn run(&self, environment: &[(String, PathBuf)]) -> Result<(Vec<u8>, bool), String> {
+    /// Runs it to its end, or these tests of it one after the other: what it said, and whether it succeeded.
+    fn run(&self, tests: &BTreeSet<String>, environment: &[(String, PathBuf)]) -> Result<(Vec<u8>, bool), String> {
         let mut command = Command::new(&self.executable);
+        if !tests.is_empty() {
+            command.args(["--exact", "--test-threads=1"]).args(tests);
+        }
         command.arg("--show-output").current_dir(&self.folder).stdin(Stdio::null());
         command.env("CARGO_MANIFEST_DIR", &self.folder);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -195,28 +207,14 @@ fn everything(root: &Path, environment: &[(String, PathBuf)], tally: &mut Tally)
     let known = seconds(&std::fs::read_to_string(&times).unwrap_or_default());
     // Ascending, as they are taken from the end; those that are not known are taken first.
     programs.sort_by_key(|program| known.get(&program.name).copied().unwrap_or(u64::MAX));
-    let state = Mutex::new((programs, tally, BTreeMap::new(), Ok(true)));
+    let state = Mutex::new((programs, Crowd { tally: &mut *tally, took: BTreeMap::new(), failed: Vec::new() }));
     let worker = || {
         loop {
             let Some(program) = state.lock().unwrap_or_else(PoisonError::into_inner).0.pop() else { return };
             let started = Instant::now();
-            let result = program.run(environment);
+            let result = program.run(&BTreeSet::new(), environment);
             let took = started.elapsed().as_secs();
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let (_, tally, times, outcome) = &mut *state;
-            match result {
-                Ok((said, succeeded)) => {
-                    println!("== {} ({took} s)", program.name);
-                    for line in String::from_utf8_lossy(&said).lines().filter(|line| tally.line(line)) {
-                        println!("{line}");
-                    }
-                    if let Ok(all) = outcome {
-                        *all &= succeeded;
-                    }
-                }
-                Err(error) => *outcome = Err(error),
-            }
-            times.insert(program.name, took);
+            state.lock().unwrap_or_else(PoisonError::into_inner).1.ended(program, took, result);
         }
     };
     std::thread::scope(|scope| {
@@ -224,15 +222,75 @@ fn everything(root: &Path, environment: &[(String, PathBuf)], tally: &mut Tally)
             scope.spawn(worker);
         }
     });
-    let (_, tally, took, outcome) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (_, Crowd { took, failed, .. }) = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lines: String = took.iter().map(|(name, seconds)| format!("{seconds} {name}\n")).collect();
     // Only the order of the next run hangs on it.
     if let Err(error) = std::fs::write(&times, lines) {
         eprintln!("{}: {error}", times.display());
     }
+    let mut succeeded = true;
+    for (program, tests) in failed {
+        succeeded &= !tests.is_empty() && again(&program, &tests, environment, tally)?;
+    }
     let mut documentation = shell::cargo(root);
     documentation.args(["test", "--doc", "--workspace", "--quiet"]);
-    Ok(outcome? & stream(&mut documentation, tally)?)
+    Ok(succeeded & stream(&mut documentation, tally)?)
+}
+
+/// What came of programs that ran side by side.
+struct Crowd<'t> {
+    tally: &'t mut Tally,
+    took: BTreeMap<String, u64>,
+    /// Which of a program's tests failed; none if it ended in another way.
+    failed: Vec<(Program, BTreeSet<String>)>,
+}
+
+impl Crowd<'_> {
+    /// Takes what a program said, and shows what a person wants to see of it.
+    fn ended(&mut self, program: Program, took: u64, result: Result<(Vec<u8>, bool), String>) {
+        println!("== {} ({took} s)", program.name);
+        self.took.insert(program.name.clone(), took);
+        let before = std::mem::take(&mut self.tally.failures);
+        let succeeded = match result {
+            Ok((said, succeeded)) => {
+                for line in String::from_utf8_lossy(&said).lines().filter(|line| self.tally.line(line)) {
+                    println!("{line}");
+                }
+                succeeded
+            }
+            Err(error) => {
+                println!("{error}");
+                false
+            }
+        };
+        let failures = std::mem::replace(&mut self.tally.failures, before);
+        self.tally.failures.extend(failures.iter().cloned());
+        if !succeeded {
+            self.failed.push((program, failures));
+        }
+    }
+}
+
+/// Runs the tests that failed in the crowd once more, alone; whether all of them pass now.
+fn again(
+    program: &Program,
+    tests: &BTreeSet<String>,
+    environment: &[(String, PathBuf)],
+    tally: &mut Tally,
+) -> Result<bool, String> {
+    println!("== {}, alone: {}", program.name, tests.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    let (said, succeeded) = program.run(tests, environment)?;
+    let mut second = Tally::default();
+    for line in String::from_utf8_lossy(&said).lines().filter(|line| second.line(line)) {
+        println!("{line}");
+    }
+    for test in tests.difference(&second.failures).filter(|_| succeeded || second.failed > 0) {
+        tally.failures.remove(test);
+        tally.unsteady.insert(test.clone());
+        tally.failed = tally.failed.saturating_sub(1);
+        tally.passed += 1;
+    }
+    Ok(succeeded)
 }
 
 /// Builds all test programs.
