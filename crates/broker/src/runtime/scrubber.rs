@@ -4,6 +4,9 @@
 //!
 //! It reads through the page cache like everybody else, so that a pass over data that nobody reads costs that much of it; the
 //! active segment is left to its readers and to recovery.
+//!
+//! What the disk could not read at all may come back (a cable, a controller, a network file system). Readers wait for it, so
+//! these segments are read again between passes, soon and then less and less often.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +21,9 @@ use crate::partition::Partition;
 const THROTTLE_MAX: Duration = Duration::from_millis(500);
 /// The shortest time between two passes, whatever the settings say.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// From one look at what could not be read to the next, as long as looks help; doubled up to the other when they do not.
+const LOOK_AGAIN_MIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(600);
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,8 +34,55 @@ struct Pass {
     found: u64,
 }
 
-/// Passes over all logs until the broker stops.
+/// Reads all logs, and again what could not be read, until the broker stops.
 pub async fn run(broker: Arc<Broker>) {
+    tokio::join!(passes(broker.clone()), looks_again(broker));
+}
+
+async fn looks_again(broker: Arc<Broker>) {
+    let mut stopping = std::pin::pin!(broker.stopping());
+    let mut wait = Duration::ZERO;
+    loop {
+        let worker = broker.clone();
+        wait = match super::blocking::spawn(move || look_again(&worker)).await {
+            Ok(false) => (wait * 2).clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX),
+            Ok(true) => LOOK_AGAIN_MIN,
+            Err(error) => {
+                tracing::error!(%error, "the scrubber");
+                LOOK_AGAIN_MAX
+            }
+        };
+        tokio::select! {
+            () = &mut stopping => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Reads the segments that the disk could not read; false when some of them are still so.
+fn look_again(broker: &Broker) -> bool {
+    let mut whole = true;
+    for partition in broker.partitions.all().iter().chain([&broker.metadata_partition]) {
+        for base in partition.with_log(|log| log.unreadable_segments()).unwrap_or_default() {
+            let read = || -> Result<(), LogError> {
+                let Some(job) = partition.with_log(|log| log.begin_scrub(base)).transpose()?.flatten() else {
+                    return Ok(());
+                };
+                let outcome = job.run(&mut |_| !stopping(broker))?;
+                partition.with_log(|log| log.end_scrub(&outcome)).transpose()?;
+                Ok(())
+            };
+            if let Err(error) = read() {
+                tracing::error!(partition = %partition.topic_partition, error = describe(&error), "reading again");
+            }
+        }
+        whole &= partition.with_log(|log| log.unreadable_segments().is_empty()).unwrap_or(true);
+    }
+    whole
+}
+
+/// Passes over all logs.
+async fn passes(broker: Arc<Broker>) {
     let mut stopping = std::pin::pin!(broker.stopping());
     loop {
         let settings = broker.dynamic_config().taccola.clone();

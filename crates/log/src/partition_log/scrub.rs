@@ -71,6 +71,15 @@ impl PartitionLog {
         Ok(Some(ScrubJob { file: Salvaged::new(file), bounds, identity: Arc::clone(&segment.index_suspect) }))
     }
 
+    /// First offsets of the segments of which the disk could not read something.
+    pub fn unreadable_segments(&self) -> Vec<Offset> {
+        let unreadable = self.quarantined.iter().filter(|range| range.reason.starts_with(UNREADABLE));
+        let mut segments: Vec<_> = unreadable.map(|range| range.segment_base_offset).collect();
+        segments.sort_unstable();
+        segments.dedup();
+        segments
+    }
+
     /// Forgets damage of a segment that was just read and is whole there: the disk can read it again.
     fn forget_healed(&mut self, outcome: &ScrubOutcome) -> bool {
         let before = self.quarantined.len();

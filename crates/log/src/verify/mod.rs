@@ -241,8 +241,13 @@ fn note_quarantined(dir: &Path, report: &mut PartitionReport) -> Result<(), LogE
             known.what.push_str(" (quarantined)");
         } else {
             let positions = Some(range.start_position..range.end_position);
-            let what = format!("quarantined: {}", range.reason);
-            report.found(Finding { level: Level::Damage, file, positions, offsets: Some(first..next), what });
+            // All of it was just read, and is whole: what the disk could not read before has come back.
+            let (level, what) = match range.reason.starts_with(UNREADABLE) && range.start_position < range.end_position
+            {
+                true => (Level::Note, format!("can be read again; was quarantined: {}", range.reason)),
+                false => (Level::Damage, format!("quarantined: {}", range.reason)),
+            };
+            report.found(Finding { level, file, positions, offsets: Some(first..next), what });
         }
     }
     Ok(())

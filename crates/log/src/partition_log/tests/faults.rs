@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::file::{BufferedIo, SegmentFile, SegmentIo};
+use crate::verify::{Level, VerifyContext, verify_partition};
 
 /// Switches that a test turns; writes fail after half of their bytes.
 #[derive(Debug, Default)]
@@ -293,6 +294,14 @@ fn what_the_disk_cannot_read_is_damage_of_that_range() {
         log.append(&mut batch(1, 10, 0), at(0)).unwrap();
         log.truncate_to(30, 0).unwrap();
     }
+    // Of what can be read again the check of the folder only tells.
+    let context = VerifyContext { may_have_gaps: false, synced_to: 0, unfinished: false };
+    let levels = || {
+        let report = verify_partition(&dir.path().join("t-0"), context, &mut |_| true).unwrap();
+        let damage = report.findings.iter().filter(|finding| finding.offsets.is_some());
+        damage.map(|finding| (finding.level, finding.offsets.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(levels(), [(Level::Note, Some(2..3))]);
 }
 
 #[test]
