@@ -31,7 +31,7 @@ pub(super) const CHANGES: &str = "topics that ask for three replicas get one";
 /// One number; 0113 alone takes minutes.
 const TEST_WITHIN: Duration = Duration::from_secs(1200);
 /// How many numbers run at the same time: they wait more than they work.
-const JOBS: usize = 8;
+const JOBS: usize = 10;
 /// TLS, OIDC or SASL: 0097, 0126, 0135, 0142. Brokers in three racks: 0101.
 const LEFT_OUT: [&str; 5] = ["0097", "0126", "0135", "0142", "0101"];
 /// With `--quick`: producing, idempotence, transactions, groups, regex, admin, headers, share consumers.

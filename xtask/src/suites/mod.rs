@@ -27,7 +27,7 @@ use crate::{kafka_jars, shell};
 use interrupt::Progress;
 use node::{Node, Programs, Side};
 use outcome::{Outcome, Results};
-use table::{SUITES, Suite};
+use table::{Kind, SUITES, Suite};
 
 pub(crate) const USAGE: &str = "\
 suites [NAME ...] [--quick] [--on kafka|taccola] [--only TEXT] [--again] [--within N] [--report] [--list]
@@ -320,7 +320,12 @@ fn run_one(root: &Path, run: &mut Run<'_>, again: bool) -> Results {
 /// Suites count on latencies that a machine with others at work does not have: what failed runs once more, alone, on a new
 /// node. That it failed at first stays in the results.
 fn once_more(run: &mut Run<'_>, results: &mut Results) -> Result<(), String> {
-    let failed = results.tests.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
+    let is_served =
+        |test: &str| !run.suite.notes.iter().any(|note| note.kind == Kind::OutOfScope && note.is_about(test));
+    let failed = results
+        .tests
+        .iter()
+        .filter(|(test, outcome)| **outcome == Outcome::Failed && (run.side == Side::Kafka || is_served(test)));
     run.again = failed.map(|(test, _)| test.clone()).collect();
     if run.again.is_empty() || run.left().is_zero() {
         return Ok(());
