@@ -1,10 +1,10 @@
 //! Metadata, key 3, v0–v13.
 //!
 //! Behaviour: describes the asked topics, by name or (v12) by id; `null` (v0: an empty list) means all, an empty list
-//! none. If one is asked for by its id, only ids count. A missing topic is created first when both the client and
-//! `auto.create.topics.enable` allow it; the answer then has it already. Brokers are named by their address on the listener
-//! that the client used. Version notes: v10 carries topic ids, v12 accepts them, v8–v10 cluster operations, v13 a top-level
-//! error.
+//! none. If one is asked for by its id, only ids count. A missing topic is created when both the client and
+//! `auto.create.topics.enable` allow it. This answer does not have it, as Kafka's has not: who looks whether a topic is gone
+//! must not find the one that the look made. Brokers are named by their address on the listener that the client used.
+//! Version notes: v10 carries topic ids, v12 accepts them, v8–v10 cluster operations, v13 a top-level error.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,11 +39,11 @@ pub async fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Met
         Some(topics) => version == 0 && topics.is_empty(),
     };
     let by_id = version >= TOPIC_IDS_SINCE && request.topics.iter().flatten().any(|topic| !topic.topic_id.is_zero());
+    let image = Arc::clone(&broker.image());
     if !all && !by_id && request.allow_auto_topic_creation && broker.dynamic_config().topics.auto_create {
         let named = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
         broker.auto_create(named).await;
     }
-    let image = broker.image();
     let topics = match request.topics {
         // Then names mean nothing: the Java client puts an empty one beside each id.
         Some(topics) if by_id => {

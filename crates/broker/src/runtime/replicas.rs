@@ -43,8 +43,6 @@ impl Broker {
     /// Makes an image the current one and does what its changes ask for. Called by the metadata writer alone, in order.
     pub(crate) fn apply(&self, image: MetadataImage, changes: &MetadataChanges) {
         let local = changes.local(&image, self.node_id);
-        let gone = local.deletes.iter().chain(&local.not_replicas);
-        self.remove_replicas(gone.map(|gone| (&*gone.topic, gone.topic_id, gone.partition)));
         for (at, registration) in local.leaders.iter().chain(&local.followers) {
             self.add_or_update(&image, &at.topic, at.topic_id, at.partition, registration);
         }
@@ -57,6 +55,9 @@ impl Broker {
         }
         let image = Arc::new(image);
         self.image.store(image.clone());
+        // Fetches that wait there wake, and must learn from the image that the topic is gone.
+        let gone = local.deletes.iter().chain(&local.not_replicas);
+        self.remove_replicas(gone.map(|gone| (&*gone.topic, gone.topic_id, gone.partition)));
         if let Some(remote) = self.remote.as_ref().filter(|_| !local.deletes.is_empty() || !changes.configs.is_empty())
         {
             remote.wake();
