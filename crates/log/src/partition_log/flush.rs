@@ -114,8 +114,12 @@ impl PartitionLog {
         self.flush_running = true;
         self.flush_limit = i64::MAX;
         let log_dir = self.dir.parent().map(Path::to_path_buf);
-        // What a transaction index lacks is found again by recovery, which begins here.
-        let end_offset = self.log_end_offset.min(self.first_suspect_txn_index().unwrap_or(Offset::MAX));
+        // What a transaction index lacks is found again by recovery, which begins here. So are leader epochs that found no
+        // room.
+        let lacks_epochs = self.epochs.get().is_some_and(|epochs| epochs.is_dirty());
+        let found_again = self.first_suspect_txn_index().unwrap_or(Offset::MAX);
+        let found_again = if lacks_epochs { found_again.min(self.recovery_point) } else { found_again };
+        let end_offset = self.log_end_offset.min(found_again);
         Ok(Some(FlushPlan { files, dirs, log_dir, shared: Arc::clone(&self.shared), end_offset }))
     }
 

@@ -602,3 +602,25 @@ fn a_clean_stop_leaves_nothing_unsynced_also_of_what_recovery_wrote() {
     log.close(0).unwrap();
     assert!(faults.unsynced.lock().is_empty(), "{:?}", faults.unsynced.lock());
 }
+
+/// Recovery finds epochs only in what it reads: what was flushed without them must be read again.
+#[cfg(target_os = "linux")]
+#[test]
+fn leader_epochs_that_found_no_room_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), LogConfig::default());
+    log.append(&mut batch(1, 10, 0), at(0)).unwrap();
+    log.flush(0).unwrap();
+    let temporary = log.dir().join("leader-epoch-checkpoint.tmp");
+    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+    log.append(&mut batch(1, 10, 0), AppendContext { leader_epoch: 7, ..at(0) }).unwrap();
+    assert_eq!(log.flush(0).unwrap(), 1, "as far as the file knows the epochs");
+    drop(log);
+    std::fs::remove_file(&temporary).unwrap();
+    let (mut log, _) = open(dir.path(), LogConfig::default(), unclean(1));
+    assert_eq!(log.epoch_for_offset(1), Some(7));
+    assert_eq!(log.flush(0).unwrap(), 2);
+    drop(log);
+    let (log, _) = open(dir.path(), LogConfig::default(), unclean(2));
+    assert_eq!((log.epoch_for_offset(0), log.epoch_for_offset(1)), (Some(0), Some(7)));
+}
