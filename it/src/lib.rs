@@ -22,6 +22,7 @@ pub mod moto;
 pub mod power;
 pub mod proxy;
 pub mod requests;
+pub mod sequences;
 pub mod server;
 pub mod traffic;
 pub mod txn;

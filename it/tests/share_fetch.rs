@@ -237,6 +237,13 @@ impl Member {
     }
 }
 
+/// The error of a partition that must be named.
+fn code(response: &ShareFetchResponse, topic: Uuid, index: i32) -> ErrorCode {
+    let topic = response.responses.iter().find(|row| row.topic_id == topic).expect("the topic");
+    let row = topic.partitions.iter().find(|row| row.partition_index == index).expect("the partition");
+    ErrorCode::from_code(row.error_code)
+}
+
 fn code_of(response: &ShareFetchResponse) -> ErrorCode {
     ErrorCode::from_code(response.error_code)
 }
@@ -278,11 +285,6 @@ fn unknown_topics_and_partitions_are_told_and_forgotten_ones_are_not() {
     let world = server.world(&[]);
     let mut member = world.member(&server);
     let partition = |partition_index| FetchPartition { partition_index, ..Default::default() };
-    let code = |response: &ShareFetchResponse, topic: Uuid, index: i32| {
-        let topic = response.responses.iter().find(|row| row.topic_id == topic).expect("the topic");
-        let row = topic.partitions.iter().find(|row| row.partition_index == index).expect("the partition");
-        ErrorCode::from_code(row.error_code)
-    };
     let mut request = member.fetch_request(0);
     request.topics[0].partitions.push(partition(9));
     let response = member.send(&request);
@@ -316,6 +318,42 @@ fn accepted_records_are_done_released_ones_come_again_rejected_ones_do_not() {
     member.fetch_nothing();
     world.produce(&server, &["6"]);
     assert_eq!(member.fetch(), [(6, 6, 1)]);
+}
+
+#[test]
+fn a_session_that_is_opened_again_takes_nothing_from_its_member() {
+    let server = Server::start();
+    let world = server.world(&[]);
+    let mut member = world.member(&server);
+    world.produce(&server, &["0", "1"]);
+    assert_eq!(member.fetch(), [(0, 1, 1)]);
+    member.epoch = 0;
+    member.fetch_nothing();
+    assert_eq!(member.acknowledge(0, 1, &[ACCEPT, RELEASE]), ErrorCode::None);
+    assert_eq!(member.fetch(), [(1, 1, 2)]);
+}
+
+#[test]
+fn a_partition_that_cannot_be_loaded_is_told_and_does_not_end_the_wait() {
+    let server = Server::start();
+    let (world, other) = (server.world(&[]), server.world(&[]));
+    let mut member = world.member(&server);
+    // The group is not subscribed to the other topic, so that there is no state of it.
+    let topic = |topic_id| FetchTopic { topic_id, partitions: vec![FetchPartition::default()] };
+    for topics in [vec![topic(other.topic_id)], vec![topic(other.topic_id), topic(world.topic_id)]] {
+        member.epoch = 0;
+        let begun = Instant::now();
+        let response = member.send(&ShareFetchRequest { topics, ..member.fetch_request(1_500) });
+        assert_eq!(code(&response, other.topic_id, 0), ErrorCode::UnknownServerError);
+        assert!(begun.elapsed() > Duration::from_millis(1_200), "{:?}", begun.elapsed());
+    }
+    // What comes of the others ends the wait, and the error is told beside it.
+    member.epoch = 0;
+    world.produce(&server, &["0"]);
+    let topics = vec![topic(other.topic_id), topic(world.topic_id)];
+    let response = member.send(&ShareFetchRequest { topics, ..member.fetch_request(20_000) });
+    let row = response.responses.iter().find(|row| row.topic_id == world.topic_id).expect("the topic with a record");
+    assert_eq!(ranges(&row.partitions[0]), [(0, 0, 1)]);
 }
 
 #[test]

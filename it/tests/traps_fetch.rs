@@ -234,6 +234,9 @@ fn trap_37_aborted_transactions_are_null_without_read_committed() {
             // Trap 38: without an open transaction the stable offset is the high watermark.
             assert_eq!((row.last_stable_offset, row.high_watermark), (1, 1), "v{version}");
         }
+        request.topics[0].partitions[0].fetch_offset = 9;
+        let row = conn.ask(&request, 12).responses[0].partitions[0].clone();
+        assert_eq!((code(row.error_code), row.aborted_transactions), (ErrorCode::OffsetOutOfRange, None));
     }
 }
 

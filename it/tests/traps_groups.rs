@@ -10,8 +10,9 @@ use taccola_it::requests::{new_topic, produced};
 use taccola_it::{Broker, eventually};
 use taccola_wire::api::ApiKey;
 use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use taccola_wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use taccola_wire::messages::{JoinGroupResponse, OffsetFetchRequest, SyncGroupResponse};
+use taccola_wire::messages::{JoinGroupResponse, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupResponse};
 
 fn started() -> (Broker, Conn) {
     let broker = Broker::start(&[]);
@@ -96,6 +97,27 @@ fn trap_54_a_simple_consumer_commits_only_to_an_empty_group() {
     assert_eq!(code(commit(&mut conn, "g", joined.generation_id, "other", 3)), ErrorCode::UnknownMemberId);
     leave(&mut conn, "g", &[(&joined.member_id, None)], 5);
     assert_eq!(commit(&mut conn, "g", -1, "", 4), 0);
+}
+
+#[test]
+fn offsets_of_topics_that_are_not_there_are_not_deleted() {
+    let (_broker, mut conn) = started();
+    let topic = |name: &str| OffsetDeleteRequestTopic {
+        name: name.to_owned(),
+        partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+    };
+    let ask = |conn: &mut Conn, group: &str| {
+        let topics = vec![topic("nowhere"), topic("t")];
+        let reply = conn.ask(&OffsetDeleteRequest { group_id: group.to_owned(), topics }, 0);
+        let rows = reply.topics.iter().map(|topic| (topic.name.clone(), code(topic.partitions[0].error_code)));
+        (code(reply.error_code), rows.collect::<std::collections::BTreeMap<_, _>>())
+    };
+    assert_eq!(ask(&mut conn, "nobody"), (ErrorCode::GroupIdNotFound, Default::default()));
+    assert_eq!(conn.ask(&commit_request("g", -1, "", "t", 3), 8).topics[0].partitions[0].error_code, 0);
+    let (error, rows) = ask(&mut conn, "g");
+    assert_eq!(error, ErrorCode::None);
+    assert_eq!(rows["nowhere"], ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(rows["t"], ErrorCode::None);
 }
 
 #[test]

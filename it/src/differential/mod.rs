@@ -29,7 +29,8 @@ use taccola_wire::codec::Request;
 
 pub use self::groups::PROPERTIES;
 pub use self::purpose::ON_PURPOSE;
-use self::recording::{Recording, compact};
+use self::recording::Recording;
+pub(crate) use self::recording::compact;
 use crate::conn::Conn;
 use crate::eventually;
 

@@ -52,7 +52,7 @@ impl Recording {
 }
 
 /// A reply's debugging text without the fields that hold nothing.
-pub(super) fn compact(text: &str) -> String {
+pub(crate) fn compact(text: &str) -> String {
     const NOTHING: [&str; 6] = ["0", "None", "[]", "\"\"", "false", "0.0"];
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

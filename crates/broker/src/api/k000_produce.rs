@@ -236,8 +236,12 @@ fn append_partition(
         return Err(Rejected { message: Some(reason), ..Rejected::code(ErrorCode::KafkaStorageError) });
     }
     let index = data.index;
-    append_records(broker, context, acks, index, &partition, records, origin, ticket)
-        .map_err(|rejected| rejected.with_log_start(&partition))
+    let appended = append_records(broker, context, acks, index, &partition, records, origin, ticket);
+    appended.map_err(|rejected| match origin {
+        // Kafka finds out before it asks the coordinator, and long before the log.
+        AppendOrigin::ClientTransaction { .. } if rejected.code == ErrorCode::InvalidProducerEpoch => rejected,
+        _ => rejected.with_log_start(&partition),
+    })
 }
 
 #[allow(clippy::too_many_arguments, reason = "the locals of its one caller")]

@@ -275,8 +275,8 @@ fn read_partition(
     };
     match partition.check_leader_epoch(position.current_leader_epoch) {
         EpochCheck::Ok => {}
-        EpochCheck::Fenced => return of_another_epoch(failed(ErrorCode::FencedLeaderEpoch, Some(partition))),
-        EpochCheck::Unknown => return of_another_epoch(failed(ErrorCode::UnknownLeaderEpoch, Some(partition))),
+        EpochCheck::Fenced => return of_the_log(failed(ErrorCode::FencedLeaderEpoch, Some(partition))),
+        EpochCheck::Unknown => return of_the_log(failed(ErrorCode::UnknownLeaderEpoch, Some(partition))),
     }
     if let Some(diverging) = diverging_epoch(&partition, position) {
         let data = PartitionData {
@@ -298,17 +298,14 @@ fn read_partition(
             Outcome { remote, ..failed(ErrorCode::OffsetMovedToTieredStorage, Some(partition)) }
         }
         Err(ReadRejected::Log(ReadError::OffsetOutOfRange { .. })) => {
-            let aborted_transactions = (isolation == FetchIsolation::TxnCommitted).then(Vec::new);
-            let data = error_data(key.partition, ErrorCode::OffsetOutOfRange);
-            let data = PartitionData { aborted_transactions, ..data };
-            Outcome { key: key.clone(), data, upper_bound: -1, partition: Some(partition), remote: None }
+            of_the_log(failed(ErrorCode::OffsetOutOfRange, Some(partition)))
         }
         Err(error) => failed(error_map::read(&error), Some(partition)),
     }
 }
 
-/// Kafka learns of a wrong epoch from the log, which then names no aborted transactions, not even none.
-fn of_another_epoch(outcome: Outcome) -> Outcome {
+/// An error that Kafka learns of from the log names no aborted transactions, not even none, whatever the isolation.
+fn of_the_log(outcome: Outcome) -> Outcome {
     Outcome { data: PartitionData { aborted_transactions: None, ..outcome.data }, ..outcome }
 }
 

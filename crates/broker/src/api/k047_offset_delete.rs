@@ -1,11 +1,14 @@
 //! OffsetDelete, key 47, v0.
 //!
-//! Behaviour: the group coordinator (`taccola_coord`) decides; offsets of topics that the group is subscribed to stay.
+//! Behaviour: the group coordinator (`taccola_coord`) decides; offsets of topics that the group is subscribed to stay, and
+//! topics that are not there are UNKNOWN_TOPIC_OR_PARTITION, unless the group as a whole is refused.
 
 use std::sync::Arc;
 
 use taccola_coord::Response;
 use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::offset_delete_request::OffsetDeleteRequestTopic;
+use taccola_wire::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use taccola_wire::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
 use crate::broker::Broker;
@@ -14,12 +17,17 @@ use crate::context::RequestContext;
 pub async fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
-    request: OffsetDeleteRequest,
+    mut request: OffsetDeleteRequest,
 ) -> OffsetDeleteResponse {
     let partition = match broker.group_partition(&request.group_id) {
         Ok(partition) => partition,
         Err(error) => return failed(error),
     };
+    let image = broker.image();
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut request.topics).into_iter().partition(|topic| image.topics.by_name(&topic.name).is_some());
+    request.topics = known;
+    drop(image);
     let called = broker.groups.call(
         partition,
         context,
@@ -29,7 +37,18 @@ pub async fn handle(
             _ => None,
         },
     );
-    called.await.unwrap_or_else(failed)
+    let mut response = called.await.unwrap_or_else(failed);
+    if response.error_code == 0 {
+        response.topics.extend(unknown.iter().map(refuse));
+    }
+    response
+}
+
+fn refuse(topic: &OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic {
+    let error_code = ErrorCode::UnknownTopicOrPartition.code();
+    let row = |partition_index| OffsetDeleteResponsePartition { partition_index, error_code };
+    let partitions = topic.partitions.iter().map(|partition| row(partition.partition_index));
+    OffsetDeleteResponseTopic { name: topic.name.clone(), partitions: partitions.collect() }
 }
 
 fn failed(error: ErrorCode) -> OffsetDeleteResponse {

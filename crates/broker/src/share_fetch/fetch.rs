@@ -56,6 +56,8 @@ impl Fetched {
 /// One look at all partitions.
 struct Round {
     answers: Vec<Fetched>,
+    /// Partitions that could not be loaded, or are led by another broker now: told, but not at once.
+    unreadable: Vec<Fetched>,
     /// What to wait for when there is no answer.
     waits: Vec<Wait>,
     bytes: i64,
@@ -79,7 +81,8 @@ struct Reading {
 }
 
 /// Fetches for a member from the partitions of its session, in their order. Partitions without records, and without an
-/// error, are not in the answer.
+/// error, are not in the answer. One that cannot be loaded is told when the time is up or others have something: whoever
+/// asks for it again at once would have it loaded again at once.
 pub async fn fetch(
     broker: &Arc<Broker>,
     member: &ShareMember,
@@ -88,23 +91,30 @@ pub async fn fetch(
 ) -> Vec<Fetched> {
     let deadline = Instant::now() + params.max_wait;
     let mut rounds_at_once = 0;
+    let mut readable = partitions.to_vec();
+    let mut unreadable: Vec<Fetched> = Vec::new();
     loop {
         let last = Instant::now() >= deadline;
         let settings = ShareGroupSettings::of(broker, &member.group);
-        let round = look(broker, member, partitions, params, &settings, last);
+        let mut round = look(broker, member, &readable, params, &settings, last);
+        if !round.unreadable.is_empty() {
+            readable.retain(|id| round.unreadable.iter().all(|row| row.id != *id));
+            unreadable.append(&mut round.unreadable);
+        }
         if !round.answers.is_empty() || partitions.is_empty() {
-            return round.answers;
+            unreadable.append(&mut round.answers);
+            return unreadable;
         }
         if round.progress && rounds_at_once < ROUNDS_AT_ONCE_MAX {
             rounds_at_once += 1;
             continue;
         }
         if last {
-            return Vec::new();
+            return unreadable;
         }
         rounds_at_once = 0;
         if !wait(broker, &round, params, &settings, deadline).await {
-            return Vec::new();
+            return unreadable;
         }
     }
 }
@@ -140,7 +150,7 @@ fn look(
     settings: &ShareGroupSettings,
     last: bool,
 ) -> Round {
-    let mut round = Round { answers: Vec::new(), waits: Vec::new(), bytes: 0, progress: false };
+    let mut round = Round { answers: Vec::new(), unreadable: Vec::new(), waits: Vec::new(), bytes: 0, progress: false };
     let mut turns = Vec::new();
     for id in partitions {
         take_turn(broker, member, *id, settings, &mut round, &mut turns);
@@ -191,7 +201,7 @@ fn take_turn(
         }
         Turn::Ended(error) => {
             broker.share_fetch.forget(&leader);
-            round.answers.push(Fetched::error(id, error));
+            round.unreadable.push(Fetched::error(id, error));
         }
     }
 }

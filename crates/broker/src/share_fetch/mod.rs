@@ -80,14 +80,14 @@ impl ShareFetchRuntime {
         self.leaders.lock().get(group)?.get(&id).cloned()
     }
 
-    /// The share-partition; one that is not known, or has ended, is loaded.
+    /// The share-partition; one that is not known is loaded. One that has ended stays until a fetch has told why.
     fn leader(&self, broker: &Arc<Broker>, group: &Arc<str>, partition: &Arc<Partition>) -> Arc<ShareLeader> {
         let id = (partition.topic_id, partition.topic_partition.partition);
         let leader_epoch = partition.leadership().leader_epoch;
         let mut leaders = self.leaders.lock();
         let leaders = leaders.entry(group.clone()).or_default();
         if let Some(leader) = leaders.get(&id) {
-            if !leader.is_ended() && leader.leader_epoch == leader_epoch && Arc::ptr_eq(&leader.partition, partition) {
+            if leader.leader_epoch == leader_epoch && Arc::ptr_eq(&leader.partition, partition) {
                 return leader.clone();
             }
             leader.end(ErrorCode::NotLeaderOrFollower);
@@ -119,14 +119,8 @@ impl ShareFetchRuntime {
     ) -> Result<ShareContext, ErrorCode> {
         let slots = broker.dynamic_config().groups.share.max_share_sessions;
         let slots = usize::try_from(slots).unwrap_or(0);
-        let mut sessions = self.sessions.lock();
-        let had = view.epoch == EPOCH_INITIAL && sessions.remove(member);
-        let context = sessions.fetch(member, view, slots);
-        drop(sessions);
-        if had {
-            self.release(member);
-        }
-        context
+        // A session that is opened anew takes nothing from its member: what it has stays acquired.
+        self.sessions.lock().fetch(member, view, slots)
     }
 
     /// Counts a ShareAcknowledge. True when it is the last request of the session.
