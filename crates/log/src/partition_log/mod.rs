@@ -148,6 +148,8 @@ pub struct PartitionLog {
     /// See [`OpenHints::cleaned_to`].
     cleaned_to: Offset,
     quarantined: Vec<QuarantinedRange>,
+    /// How often something could be read again that could not be read before.
+    healed: u64,
     removals: Vec<PendingRemoval>,
     /// See `tier.rs`; 0 until the broker knows.
     copied_to: i64,

@@ -189,6 +189,7 @@ impl PartitionLog {
             compacted: false,
             cleaned_to: 0,
             quarantined: Vec::new(),
+            healed: 0,
             removals: Vec::new(),
             copied_to: 0,
             remote_start: None,

@@ -18,6 +18,8 @@ pub struct ScrubJob {
     bounds: SegmentBounds,
     /// Tells this segment from another one of the same name.
     identity: Arc<AtomicBool>,
+    /// The log's count of what healed when the job began.
+    healed: u64,
 }
 
 /// What reading a segment found.
@@ -25,6 +27,7 @@ pub struct ScrubJob {
 pub struct ScrubOutcome {
     base_offset: Offset,
     identity: Arc<AtomicBool>,
+    healed: u64,
     damaged: Vec<Damaged>,
     pub bytes: u64,
     pub batches: u64,
@@ -43,9 +46,9 @@ impl ScrubJob {
         let mut batches = 0;
         let walked = walk_segment(&self.file, self.bounds, &mut |_, _, _| batches += 1, pace);
         let walked = walked.map_err(|e| LogError::io("read", format!("{:020}.log", self.bounds.base), e))?;
-        let (base_offset, identity) = (self.bounds.base, self.identity);
+        let (base_offset, identity, healed) = (self.bounds.base, self.identity, self.healed);
         let (bytes, damaged, stopped) = (walked.end_position, walked.damaged, walked.stopped);
-        Ok(ScrubOutcome { base_offset, identity, damaged, bytes, batches, stopped })
+        Ok(ScrubOutcome { base_offset, identity, healed, damaged, bytes, batches, stopped })
     }
 }
 
@@ -68,7 +71,8 @@ impl PartitionLog {
         // Opened beside the cache, so that scrubbing closes no handle that somebody uses.
         let path = segment.path(&self.dir, Kind::Log);
         let file = self.shared.open_once(&path, false).map_err(|e| LogError::io("open", path, e))?;
-        Ok(Some(ScrubJob { file: Salvaged::new(file), bounds, identity: Arc::clone(&segment.index_suspect) }))
+        let identity = Arc::clone(&segment.index_suspect);
+        Ok(Some(ScrubJob { file: Salvaged::new(file), bounds, identity, healed: self.healed }))
     }
 
     /// First offsets of the segments of which the disk could not read something.
@@ -111,9 +115,12 @@ impl PartitionLog {
         if !self.segments.iter().any(same) {
             return Ok(Vec::new());
         }
+        // A job that began before another one saw the disk come back may have read too early.
+        let outdated = outcome.healed != self.healed;
         let healed = self.forget_healed(outcome);
+        self.healed += u64::from(healed);
         let mut found = Vec::new();
-        for damaged in &outcome.damaged {
+        for damaged in outcome.damaged.iter().filter(|found| !(outdated && found.reason.starts_with(UNREADABLE))) {
             let known = self.quarantined.iter().any(|range| {
                 range.segment_base_offset == outcome.base_offset
                     && range.first_offset < damaged.offsets.end

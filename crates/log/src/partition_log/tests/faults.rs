@@ -279,8 +279,11 @@ fn what_the_disk_cannot_read_is_damage_of_that_range() {
     };
     assert_eq!((scrub(&mut log), scrub(&mut log), log.quarantined().len()), (1, 0, 1));
     check(&log);
+    // Another one that read before it came back, and ends later, does not name it again.
+    let early = log.begin_scrub(0).unwrap().unwrap().run(&mut |_| true).unwrap();
     let lost = faults.unreadable.lock().take();
     assert_eq!((scrub(&mut log), log.quarantined().len()), (0, 0));
+    assert_eq!((log.end_scrub(&early).unwrap().len(), log.quarantined().len()), (0, 0));
     assert_eq!(all(&log).len(), 30);
     *faults.unreadable.lock() = lost;
     drop(log);
@@ -473,7 +476,8 @@ fn a_damaged_swap_does_not_take_the_place_of_whole_segments() {
     let segment = |base: i64| std::fs::read(crate::segment::segment_path(&folder, base, "log")).unwrap();
     let whole = [segment(0), segment(second)].concat();
     let swap = folder.join("00000000000000000000.log.swap");
-    let harms: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [(&str, Harm); 5] = [
         ("cut", |bytes| bytes.truncate(bytes.len() * 2 / 3)),
         ("cut at the beginning", |bytes| bytes.truncate(10)),
         ("empty", Vec::clear),
