@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 
-/// Something that is about to change the disk, or to make a change durable. Positions and lengths are bytes.
+/// Something that is about to change the disk, to make a change durable, or to read. Positions and lengths are bytes.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "simulation"), allow(dead_code, reason = "only a watch reads what the operations carry"))]
 pub enum DiskOp<'a> {
@@ -15,6 +15,12 @@ pub enum DiskOp<'a> {
     Create {
         path: &'a Path,
         emptied: bool,
+    },
+    /// Changes nothing, and may be refused as what disks cannot read is.
+    Read {
+        file: &'a File,
+        position: u64,
+        length: u64,
     },
     Write {
         file: &'a File,

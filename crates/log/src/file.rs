@@ -111,6 +111,7 @@ impl SegmentFile for BufferedFile {
     }
 
     fn read_at(&self, out: &mut [u8], position: u64) -> io::Result<usize> {
+        reading(&self.file, position, out.len())?;
         let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, position + done as u64) {
@@ -124,6 +125,7 @@ impl SegmentFile for BufferedFile {
     }
 
     fn read_onto(&self, out: &mut Vec<u8>, position: u64, length: usize) -> io::Result<()> {
+        reading(&self.file, position, length)?;
         let start = out.len();
         let end = start.saturating_add(length);
         out.try_reserve_exact(length).map_err(io::Error::other)?;
@@ -262,6 +264,14 @@ fn step_of_a_write(operation: &DiskOp<'_>) -> io::Result<()> {
 #[cfg(not(feature = "simulation"))]
 #[inline(always)]
 fn step_of_a_write(_operation: &DiskOp<'_>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Comes before a read.
+fn reading(file: &File, position: u64, length: usize) -> io::Result<()> {
+    #[cfg(feature = "simulation")]
+    crate::disk_watch::before(&DiskOp::Read { file, position, length: length as u64 })?;
+    let _ = (file, position, length);
     Ok(())
 }
 

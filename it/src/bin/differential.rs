@@ -1,6 +1,7 @@
 //! `differential KAFKA TACCOLA [FILTER]`, addresses as IP:PORT: the same requests at both, and each difference as `-` Kafka,
 //! `+` Taccola; fails if there is any. Cases whose name holds FILTER count. Both must be fresh single nodes with node id 0,
-//! as they get topics, records and configs, started with `taccola_it::differential::PROPERTIES`.
+//! as they get topics, records and configs, started with `taccola_it::differential::PROPERTIES`. Areas are run that ask for as
+//! many log directories as both have.
 //!
 //! `differential --record [AREA...]` starts a fresh Kafka (`KAFKA_JARS`) for each area and writes what it answers to
 //! `it/testdata/answers/AREA.answers`.
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     };
     let filter = arguments.get(2).map_or("", String::as_str);
     let mut differential = Differential::live(kafka, taccola, filter).expect("both brokers listen");
-    for area in AREAS {
+    let log_dirs = differential.log_dirs();
+    for area in AREAS.iter().filter(|area| log_dirs.iter().all(|dirs| *dirs == area.log_dirs)) {
         differential.run(area);
     }
     print!("{}", differential.report);
@@ -48,7 +50,9 @@ fn main() -> ExitCode {
 /// False where Kafka is not installed.
 fn record(area: &Area) -> bool {
     let home = tempfile::tempdir().expect("a folder");
-    let Some(kafka) = Kafka::start("record", home.path(), PROPERTIES, true) else { return false };
+    let properties = area.properties(home.path());
+    let properties: Vec<&str> = properties.iter().map(String::as_str).collect();
+    let Some(kafka) = Kafka::start("record", home.path(), &properties, true) else { return false };
     let address = SocketAddr::from(([127, 0, 0, 1], kafka.port));
     let mut differential = Differential::recorder(address).expect("Kafka listens");
     differential.run(area);

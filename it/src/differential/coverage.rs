@@ -8,13 +8,12 @@ use taccola_wire::api::{ApiInfo, ApiKey};
 use super::{AREAS, ON_PURPOSE};
 
 /// What a Kafka 4.3.1 broker advertises and Taccola does not: security, quotas, telemetry, and the requests among brokers and
-/// controllers; and AlterReplicaLogDirs, which is served but of which no answers of Kafka are recorded yet.
+/// controllers.
 pub const NOT_SERVED: &[ApiKey] = &[
     ApiKey::SaslHandshake,
     ApiKey::DescribeAcls,
     ApiKey::CreateAcls,
     ApiKey::DeleteAcls,
-    ApiKey::AlterReplicaLogDirs,
     ApiKey::SaslAuthenticate,
     ApiKey::CreateDelegationToken,
     ApiKey::RenewDelegationToken,

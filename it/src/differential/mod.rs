@@ -11,6 +11,7 @@ mod data;
 mod equal;
 mod frames;
 mod groups;
+mod log_dirs;
 mod membership;
 mod purpose;
 mod recording;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use taccola_wire::api::ApiKey;
 use taccola_wire::codec::Request;
+use taccola_wire::messages::DescribeLogDirsRequest;
 
 pub use self::groups::PROPERTIES;
 pub use self::purpose::ON_PURPOSE;
@@ -44,10 +46,19 @@ pub(crate) mod normal {
 /// Cases that belong together.
 pub struct Area {
     pub name: &'static str,
+    /// Log directories of the broker that is asked.
+    pub log_dirs: usize,
     run: fn(&mut Differential),
 }
 
 impl Area {
+    /// Settings of the broker that is asked, whose data lies in this folder.
+    pub fn properties(&self, home: &Path) -> Vec<String> {
+        let dirs = ["data", "more"].iter().take(self.log_dirs).map(|name| home.join(name).display().to_string());
+        let dirs = format!("log.dirs={}", dirs.collect::<Vec<_>>().join(","));
+        PROPERTIES.iter().map(|line| (*line).to_owned()).chain([dirs]).collect()
+    }
+
     /// Where it stands what Kafka answered.
     pub fn file(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/answers/{}.answers", self.name))
@@ -59,13 +70,15 @@ impl Area {
 }
 
 macro_rules! areas {
-    ($($name:ident),*) => {
-        &[$(Area { name: stringify!($name), run: $name::run }),*]
+    ($($name:ident $log_dirs:literal),*) => {
+        &[$(Area { name: stringify!($name), log_dirs: $log_dirs, run: $name::run }),*]
     };
 }
 
-pub const AREAS: &[Area] =
-    areas![topics, records, configs, cluster, groups, membership, data, share_data, share_state, frames];
+pub const AREAS: &[Area] = areas![
+    topics 1, records 1, configs 1, cluster 1, groups 1, membership 1, data 1, share_data 1, share_state 1, frames 1,
+    log_dirs 2
+];
 
 /// A broker that is asked now.
 struct Live {
@@ -163,6 +176,17 @@ impl Differential {
     fn new(oracle: Oracle, asked: Live, filter: &str) -> Self {
         let filter = filter.to_owned();
         Self { oracle, asked, filter, cases: 0, differing: 0, on_purpose: 0, report: String::new() }
+    }
+
+    /// How many log directories each live broker has.
+    pub fn log_dirs(&mut self) -> Vec<usize> {
+        let kafka = match &mut self.oracle {
+            Oracle::Live(kafka) => Some(kafka),
+            _ => None,
+        };
+        let request = DescribeLogDirsRequest { topics: Some(Vec::new()) };
+        let live = [Some(&mut self.asked), kafka].into_iter().flatten();
+        live.map(|live| live.conn.ask(&request, 4).results.len()).collect()
     }
 
     pub fn run(&mut self, area: &Area) {

@@ -151,8 +151,8 @@ fn describe_log_dirs(d: &mut Differential) {
     let rows = |response: &mut DescribeLogDirsResponse| {
         for dir in &mut response.results {
             dir.log_dir = "dir".to_owned();
-            // Both lie on the same file system, which others use meanwhile.
-            dir.usable_bytes = dir.usable_bytes.min(0);
+            // How large the file system is, and how full, is the machine's.
+            (dir.total_bytes, dir.usable_bytes) = (dir.total_bytes.min(0), dir.usable_bytes.min(0));
             dir.topics.sort_by(|a, b| a.name.cmp(&b.name));
             for topic in &mut dir.topics {
                 topic.partitions.sort_by_key(|partition| partition.partition_index);

@@ -19,6 +19,7 @@ use taccola_wire::messages::describe_log_dirs_response::{
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::runtime::log_dirs;
 
 /// The file system does not say.
 const UNKNOWN_BYTES: i64 = -1;
@@ -83,15 +84,11 @@ fn describe(broker: &Broker, request: DescribeLogDirsRequest) -> Vec<DescribeLog
 fn offline(path: &Path) -> DescribeLogDirsResult {
     DescribeLogDirsResult {
         error_code: ErrorCode::KafkaStorageError.code(),
-        log_dir: absolute(path),
+        log_dir: log_dirs::name_of(path),
         total_bytes: UNKNOWN_BYTES,
         usable_bytes: UNKNOWN_BYTES,
         ..Default::default()
     }
-}
-
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn result(path: &Path, topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>>) -> DescribeLogDirsResult {
@@ -102,7 +99,7 @@ fn result(path: &Path, topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>>
     let (total_bytes, usable_bytes) = space(path);
     DescribeLogDirsResult {
         error_code: 0,
-        log_dir: absolute(path),
+        log_dir: log_dirs::name_of(path),
         topics: topics.into_iter().map(topic).collect(),
         total_bytes,
         usable_bytes,

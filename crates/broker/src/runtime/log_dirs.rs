@@ -106,6 +106,12 @@ impl Broker {
     }
 }
 
+/// What clients call a log directory: its absolute path, without a slash at the end.
+pub(crate) fn name_of(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.components().as_path().display().to_string()
+}
+
 /// The broker as the journal and the logs see it: they live inside it.
 struct Watcher(Weak<Broker>);
 

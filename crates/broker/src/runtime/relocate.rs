@@ -10,7 +10,7 @@
 //! without the log would have an empty one made.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use taccola_wire::error::ErrorCode;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::{blocking, cleaner, housekeeping};
+use super::{blocking, cleaner, housekeeping, log_dirs};
 use crate::broker::Broker;
 use crate::clock;
 use crate::partition::{Copied, Partition, RelocateError, Swapped};
@@ -224,11 +224,11 @@ impl Broker {
 
     /// The index of the log directory with this path, literally.
     fn usable_dir(&self, path: &str) -> Result<usize, ErrorCode> {
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        if self.offline_dirs.iter().any(|dir| absolute(dir) == Path::new(path)) {
+        // Letter by letter: the same directory by another path is none.
+        if self.offline_dirs.iter().any(|dir| log_dirs::name_of(dir) == path) {
             return Err(ErrorCode::KafkaStorageError);
         }
-        let found = self.log_dirs.iter().position(|dir| absolute(&dir.path) == Path::new(path));
+        let found = self.log_dirs.iter().position(|dir| log_dirs::name_of(&dir.path) == path);
         let found = found.ok_or(ErrorCode::LogDirNotFound)?;
         match self.log_dirs.get(found).is_some_and(|dir| dir.is_online()) {
             true => Ok(found),
@@ -403,10 +403,8 @@ impl Broker {
 pub(crate) async fn run(broker: Arc<Broker>) {
     let found = std::mem::take(&mut *broker.moves.found.lock());
     for (at, to_dir) in found {
-        let Some(path) = broker.log_dirs.get(to_dir).and_then(|dir| std::path::absolute(&dir.path).ok()) else {
-            continue;
-        };
-        if let Err(error) = broker.alter_log_dir(&path.display().to_string(), &at.topic, at.partition) {
+        let Some(path) = broker.log_dirs.get(to_dir).map(|dir| log_dirs::name_of(&dir.path)) else { continue };
+        if let Err(error) = broker.alter_log_dir(&path, &at.topic, at.partition) {
             tracing::info!(partition = %at, ?error, "a move that a former start began is not taken up");
         }
     }

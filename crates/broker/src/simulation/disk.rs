@@ -7,6 +7,9 @@
 //! `quorum-state` and their like, which the broker syncs itself) stay as they are, where their folder does.
 //!
 //! A process dies at a counted operation: it does not happen (a write leaves a part of its bytes), and nothing later does.
+//!
+//! A full disk refuses what needs room, a write perhaps behind a first part of it; what is overwritten in place needs none. A
+//! spot that cannot be read is a range of one log's file, until it is healed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,6 +25,9 @@ use super::rng::Rng;
 /// Unit that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 const ROOT: u64 = 0;
+/// Errors as Linux numbers them.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -61,6 +67,9 @@ struct Inner {
     dead: bool,
     /// The next so-many-th sync fails.
     sync_fails_in: Option<u64>,
+    full: bool,
+    /// What cannot be read: file, first byte, one behind the last.
+    bad_spot: Option<(u64, u64, u64)>,
     rng: Rng,
 }
 
@@ -71,20 +80,25 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(root: &Path, seed: u64) -> Self {
-        let mut nodes = BTreeMap::new();
-        nodes.insert(ROOT, new_dir());
+    /// With these folders on it.
+    pub(super) fn new(root: &Path, folders: &[&str], seed: u64) -> Self {
+        let names: BTreeMap<String, u64> = folders.iter().map(|name| (*name).to_owned()).zip(ROOT + 1..).collect();
+        let mut nodes: BTreeMap<u64, Node> = names.values().map(|node| (*node, new_dir())).collect();
+        let next = ROOT + 1 + names.len() as u64;
+        nodes.insert(ROOT, Node::Dir { synced: names.clone(), now: names, unsynced: Vec::new() });
         let inner = Inner {
             nodes,
             by_inode: BTreeMap::new(),
-            next: ROOT + 1,
+            next,
             operations: 0,
             dies_at: u64::MAX,
             dead: false,
             sync_fails_in: None,
+            full: false,
+            bad_spot: None,
             rng: Rng(seed ^ 0xD15C),
         };
-        fs::create_dir_all(root).unwrap();
+        folders.iter().for_each(|name| fs::create_dir_all(root.join(name)).unwrap());
         Self { root: root.to_path_buf(), inner: RefCell::new(inner) }
     }
 
@@ -128,6 +142,31 @@ impl Disk {
         inner.dead = false;
         inner.dies_at = u64::MAX;
         inner.sync_fails_in = None;
+        inner.full = false;
+        inner.bad_spot = None;
+    }
+
+    /// From now on there is no room, or there is room again.
+    pub(super) fn set_full(&self, full: bool) {
+        self.inner.borrow_mut().full = full;
+    }
+
+    /// Some bytes of some log cannot be read any more; answers which file it is.
+    pub(super) fn go_bad(&self) -> Option<String> {
+        let inner = &mut *self.inner.borrow_mut();
+        let mut logs = Vec::new();
+        inner.logs_below(ROOT, "", &mut logs);
+        if logs.is_empty() {
+            return None;
+        }
+        let (name, node, length) = logs.swap_remove(inner.rng.index(logs.len()));
+        let start = inner.rng.below(length) / SECTOR as u64 * SECTOR as u64;
+        inner.bad_spot = Some((node, start, start + SECTOR as u64));
+        Some(format!("{name} from {start} on"))
+    }
+
+    pub(super) fn heal(&self) {
+        self.inner.borrow_mut().bad_spot = None;
     }
 
     /// Makes the folder what a power cut leaves of it. Answers what kind of loss it was.
@@ -192,6 +231,10 @@ impl Disk {
 impl DiskWatch for Disk {
     fn before(&self, operation: &DiskOp<'_>) -> io::Result<()> {
         let inner = &mut *self.inner.borrow_mut();
+        if let DiskOp::Read { file, position, length } = operation {
+            // Nobody hears what a dead process reads.
+            return if inner.dead { Ok(()) } else { inner.read(file, *position, *length) };
+        }
         if inner.dead {
             return Err(io::Error::other("the process is dead"));
         }
@@ -207,8 +250,11 @@ impl DiskWatch for Disk {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 inner.sync_fails_in = None;
-                return Err(io::Error::from_raw_os_error(5));
+                return Err(io::Error::from_raw_os_error(EIO));
             }
+        }
+        if inner.full {
+            inner.find_room(self, operation)?;
         }
         inner.note(self, operation);
         Ok(())
@@ -233,6 +279,7 @@ impl Inner {
                     Some(_) => {}
                 }
             }
+            DiskOp::Read { .. } => {}
             DiskOp::Write { file, position, bytes } => {
                 let node = self.of_file(file);
                 self.change(node, Change::Write { at: *position, data: bytes.to_vec() });
@@ -280,9 +327,60 @@ impl Inner {
     fn die_in(&mut self, operation: &DiskOp<'_>) {
         if let DiskOp::Write { file, position, bytes } = operation {
             let part = &bytes[..self.rng.index(bytes.len() + 1)];
-            file.write_all_at(part, *position).unwrap();
-            let node = self.of_file(file);
-            self.change(node, Change::Write { at: *position, data: part.to_vec() });
+            self.write_part(file, *position, part);
+        }
+    }
+
+    fn write_part(&mut self, file: &File, position: u64, part: &[u8]) {
+        file.write_all_at(part, position).unwrap();
+        let node = self.of_file(file);
+        self.change(node, Change::Write { at: position, data: part.to_vec() });
+    }
+
+    fn read(&self, file: &File, position: u64, length: u64) -> io::Result<()> {
+        let Some((node, start, end)) = self.bad_spot else { return Ok(()) };
+        let is_it = self.by_inode.get(&file.metadata().unwrap().ino()) == Some(&node);
+        if is_it && position < end && start < position + length {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(())
+    }
+
+    /// On a full disk. What of a write lies in the file already needs no room, nor does perhaps a little more.
+    fn find_room(&mut self, disk: &Disk, operation: &DiskOp<'_>) -> io::Result<()> {
+        let fits = match operation {
+            DiskOp::Create { path, .. } => self.find(&disk.parts(path)).is_some(),
+            DiskOp::CreateDir { .. } => false,
+            DiskOp::SetLen { file, length } => *length <= file.metadata().unwrap().len(),
+            DiskOp::Write { file, position, bytes } => {
+                let old = file.metadata().unwrap().len();
+                let fits = position + bytes.len() as u64 <= old;
+                if !fits {
+                    let part = &bytes[..self.rng.index(bytes.len())];
+                    self.write_part(file, *position, part);
+                }
+                fits
+            }
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(io::Error::from_raw_os_error(ENOSPC)) }
+    }
+
+    /// Names, numbers and lengths of all logs that hold something.
+    fn logs_below(&self, dir: u64, path: &str, found: &mut Vec<(String, u64, u64)>) {
+        let Some(Node::Dir { now, .. }) = self.nodes.get(&dir) else { return };
+        for (name, node) in now {
+            let path = format!("{path}/{name}");
+            match self.nodes.get(node) {
+                Some(Node::File { synced, unsynced }) if name.ends_with(".log") => {
+                    let mut content = synced.clone();
+                    unsynced.iter().for_each(|change| change.apply(&mut content));
+                    if !content.is_empty() {
+                        found.push((path, *node, content.len() as u64));
+                    }
+                }
+                _ => self.logs_below(*node, &path, found),
+            }
         }
     }
 

@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use taccola_base::Uuid;
 
+use super::clients::classic::ClassicLedger;
 use super::clients::member::GroupLedger;
 use super::clients::share::ShareLedger;
+use super::clients::streams::StreamsLedger;
 use super::rng::Rng;
+use super::world;
 
 /// Who wrote a record, and its number among all records of that writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +52,8 @@ pub(super) enum Kind {
     PageCache,
     /// As `Durable`, and compacted: the last record of each key stays.
     Compacted,
+    /// As `Durable`, and retention deletes from the beginning: what is older than this (milliseconds), if said.
+    Retained(Option<i64>),
 }
 
 /// What became of a transaction, as far as clients can know.
@@ -80,6 +85,8 @@ struct Sent {
     key: Option<Bytes>,
     /// Names of one writer with this flag come in their order.
     ordered: bool,
+    /// Its timestamp.
+    at_ms: i64,
 }
 
 /// A record as it was read.
@@ -105,6 +112,8 @@ pub(super) struct Ledger {
     pub(super) partitions: BTreeMap<Place, PartitionLedger>,
     pub(super) transactions: Vec<Fate>,
     pub(super) groups: BTreeMap<String, GroupLedger>,
+    pub(super) classics: BTreeMap<&'static str, ClassicLedger>,
+    pub(super) streams: BTreeMap<&'static str, StreamsLedger>,
     pub(super) shares: BTreeMap<&'static str, ShareLedger>,
     pub(super) topic_ids: BTreeMap<String, Uuid>,
 }
@@ -139,7 +148,10 @@ impl Ledger {
         let at = format!("{}-{}", place.0, place.1);
         let partition = self.partitions.entry(place.clone()).or_default();
         assert!(read.log_start >= partition.deleted_to, "{at}: the log begins at {} again", read.log_start);
-        assert!(read.log_start <= partition.delete_asked, "{at}: the log begins at {}", read.log_start);
+        match kind {
+            Kind::Retained(age_ms) => partition.check_retention(&at, read, age_ms),
+            _ => assert!(read.log_start <= partition.delete_asked, "{at}: the log begins at {}", read.log_start),
+        }
         assert!(read.last_stable <= read.high_watermark, "{at}: LSO {} HW {}", read.last_stable, read.high_watermark);
         let mut found = BTreeSet::new();
         let mut last_of = BTreeMap::new();
@@ -160,7 +172,9 @@ impl Ledger {
             read.records.iter().map(|record| (record.offset, Name::of(&record.value).unwrap())).collect();
         match kind {
             Kind::Compacted => partition.check_compacted(&at, &there),
-            Kind::Durable | Kind::PageCache => partition.check_all_there(&at, &there, read.log_start),
+            Kind::Durable | Kind::PageCache | Kind::Retained(_) => {
+                partition.check_all_there(&at, &there, read.log_start)
+            }
         }
         if settled {
             assert_eq!(read.last_stable, read.high_watermark, "{at}: a transaction is still open");
@@ -190,7 +204,7 @@ fn judge(transactions: &mut [Fate], at: &str, record: &Read, transaction: u32, b
 
 impl PartitionLedger {
     pub(super) fn sent(&mut self, name: Name, transaction: Option<u32>, key: Option<Bytes>, ordered: bool) {
-        self.sent.insert(name, Sent { transaction, key, ordered });
+        self.sent.insert(name, Sent { transaction, key, ordered, at_ms: world::now_ms().unwrap() });
     }
 
     /// `base_offset` -1: it is there, but the broker does not know any more where.
@@ -211,6 +225,32 @@ impl PartitionLedger {
         let other = self.known.insert(offset, name);
         assert!(other.is_none_or(|other| other == name), "{at}@{offset}: {name:?} in the place of {other:?}");
         name
+    }
+
+    /// One behind the last record that anybody saw.
+    pub(super) fn end(&self) -> i64 {
+        self.known.last_key_value().map_or(0, |(offset, _)| offset + 1)
+    }
+
+    /// One behind the last acknowledged record: the high watermark is here at least.
+    pub(super) fn acknowledged_end(&self) -> i64 {
+        self.acked.values().max().map_or(0, |offset| offset + 1)
+    }
+
+    /// Somewhere in it.
+    pub(super) fn somewhere(&self, rng: &mut Rng) -> i64 {
+        self.deleted_to + rng.below((self.end() - self.deleted_to).max(0) as u64 + 1) as i64
+    }
+
+    /// What is gone was old enough.
+    fn check_retention(&self, at: &str, read: &ReadAll, age_ms: Option<i64>) {
+        assert!(read.log_start <= read.high_watermark, "{at}: begins at {} of {}", read.log_start, read.high_watermark);
+        let Some(age_ms) = age_ms else { return };
+        let now_ms = world::now_ms().unwrap();
+        for (offset, name) in self.known.range(..read.log_start) {
+            let age = now_ms - self.sent[name].at_ms;
+            assert!(age > age_ms, "{at}@{offset}: {name:?} is gone after {age} ms");
+        }
     }
 
     fn check_all_there(&self, at: &str, there: &BTreeMap<i64, Name>, log_start: i64) {

@@ -62,7 +62,11 @@ fn many_seeds() {
     let (first, seeds, steps) = (number("SIM_SEED", 1), number("SIM_SEEDS", SEEDS), number("SIM_STEPS", STEPS));
     if std::env::var_os("SIM_TRACE").is_some() {
         // What the broker says, between the lines of the trace.
-        let _ = tracing_subscriber::fmt().without_time().with_writer(std::io::stderr).try_init();
+        let _ = tracing_subscriber::fmt()
+            .without_time()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(std::io::stderr)
+            .try_init();
     }
     let next = Arc::new(AtomicU64::new(first));
     let threads = number("SIM_THREADS", 2);

@@ -25,11 +25,14 @@ use crate::broker::Broker;
 use crate::dispatch::Dispatcher;
 use crate::partition::{FetchIsolation, Partition, ReadRejected};
 use crate::runtime::workers::Attendant;
-use crate::runtime::{cleaner, housekeeping};
+use crate::runtime::{cleaner, housekeeping, log_dirs};
 use crate::startup;
 
 /// How long a request may take when nothing else goes on, in rounds.
 const ROUNDS_MAX: u32 = 5_000;
+
+/// Below the disk's root. The first has the journal and the metadata, the other may fail alone.
+const LOG_DIRS: [&str; 2] = ["one", "two"];
 
 /// What happened, line by line.
 pub(super) type Trace = Rc<RefCell<Vec<String>>>;
@@ -46,8 +49,12 @@ pub(super) struct Run {
     step: u64,
     boot: u32,
     topics_made: bool,
-    /// A sync was made to fail: the broker may end itself.
+    /// A sync was made to fail: the broker may end itself, or do without a log directory.
     sync_fails: bool,
+    /// The disk is full.
+    full: bool,
+    /// Some of the disk could not be read in this life of the broker.
+    bad: bool,
     /// The trace is printed as it is made: what hangs never gets to its end.
     live: bool,
 }
@@ -67,7 +74,7 @@ impl Run {
         let dir = root.join("disk");
         Self {
             rng: Rng(seed),
-            disk: Rc::new(Disk::new(&dir, seed)),
+            disk: Rc::new(Disk::new(&dir, &LOG_DIRS, seed)),
             dir,
             clients: super::workload::clients(&mut Rng(seed ^ 0xC11E)),
             ledger: Ledger { kinds: super::workload::kinds(), ..Ledger::default() },
@@ -78,6 +85,8 @@ impl Run {
             boot: 0,
             topics_made: false,
             sync_fails: false,
+            full: false,
+            bad: false,
             live: std::env::var_os("SIM_TRACE").is_some(),
         }
     }
@@ -107,7 +116,7 @@ impl Run {
             // With the runtime go its tasks and what they hold of the broker.
             drop(runtime);
             world::take_storage_failure();
-            self.sync_fails = false;
+            (self.sync_fails, self.full, self.bad) = (false, false, false);
             self.ledger.shares.values_mut().for_each(ShareLedger::restarted);
             match end {
                 End::Over => return,
@@ -126,8 +135,9 @@ impl Run {
         if self.rng.one_in(6) && self.boot > 1 {
             self.disk.die_in(self.rng.below(60));
         }
+        let log_dirs = LOG_DIRS.map(|name| self.dir.join(name).to_str().unwrap().to_owned()).join(",");
         let settings: Settings =
-            super::workload::SETTINGS.iter().copied().chain([("log.dirs", self.dir.to_str().unwrap())]).collect();
+            super::workload::SETTINGS.iter().copied().chain([("log.dirs", log_dirs.as_str())]).collect();
         let config = ServerConfig::load(&settings).unwrap_or_else(|errors| panic!("{errors}")).config;
         let broker = match startup::open(config, settings, &[], 1_000).await {
             Ok((broker, summary)) => {
@@ -142,6 +152,7 @@ impl Run {
         };
         let dispatcher = Dispatcher::new(broker.clone(), Attendant::absent());
         cleaner::load_checkpoints(&broker);
+        tokio::spawn(log_dirs::run(broker.clone()));
         if let Some(end) = self.begin(&dispatcher).await {
             return end;
         }
@@ -225,7 +236,8 @@ impl Run {
             return Some(self.violent_end());
         }
         if let Some(reason) = world::take_storage_failure() {
-            assert!(self.sync_fails, "the broker ends itself: {reason}");
+            // A log directory that cannot be read or synced, and no room to do without it.
+            assert!(self.sync_fails || (self.full && self.bad), "the broker ends itself: {reason}");
             self.say(&format!("the broker ends itself: {reason}"));
             return Some(self.violent_end());
         }
@@ -255,12 +267,28 @@ impl Run {
                     self.hear(answer);
                 }
                 let closed = startup::close(&dispatcher.broker).await;
-                let failed = self.disk.is_dead() || self.sync_fails;
+                // A log that went offline stays so.
+                let failed = self.disk.is_dead() || self.sync_fails || self.full || self.bad;
                 assert!(closed.is_ok() || failed, "a clean stop: {closed:?}");
                 if self.disk.is_dead() {
                     return Some(self.violent_end());
                 }
                 return Some(if self.rng.one_in(2) { End::Clean } else { End::PowerCut });
+            }
+            5 | 6 => {
+                self.full = !self.full;
+                self.disk.set_full(self.full);
+                self.say(if self.full { "the disk is full" } else { "the disk has room again" });
+            }
+            7 => {
+                self.bad = true;
+                if let Some(what) = self.disk.go_bad() {
+                    self.say(&format!("cannot be read any more: {what}"));
+                }
+            }
+            8 => {
+                self.disk.heal();
+                self.say("can all be read again");
             }
             _ => {}
         }
@@ -270,7 +298,8 @@ impl Run {
     fn a_client_asks(&mut self) {
         let index = self.rng.index(self.clients.len());
         let mut said = String::new();
-        let mut ctx = Ctx { rng: &mut self.rng, ledger: &mut self.ledger, boot: self.boot, said: &mut said };
+        let mut ctx =
+            Ctx { rng: &mut self.rng, ledger: &mut self.ledger, boot: self.boot, bad: self.bad, said: &mut said };
         let client = &mut self.clients[index];
         if let Some(ask) = client.ask(&mut ctx) {
             let name = client.name();
@@ -299,7 +328,8 @@ impl Run {
 
     fn hear(&mut self, answer: Answer) {
         let mut said = String::new();
-        let mut ctx = Ctx { rng: &mut self.rng, ledger: &mut self.ledger, boot: self.boot, said: &mut said };
+        let mut ctx =
+            Ctx { rng: &mut self.rng, ledger: &mut self.ledger, boot: self.boot, bad: self.bad, said: &mut said };
         let client = &mut self.clients[answer.client];
         match answer.frame {
             Some(frame) => client.answered(&mut ctx, answer.tag, frame),
@@ -349,7 +379,9 @@ impl Run {
             round => {
                 let (name, work) = rounds[round];
                 self.say(name);
+                let before = retained(broker);
                 work(broker);
+                check_retention_by_size(broker, before);
             }
         }
     }
@@ -388,11 +420,12 @@ impl Run {
 
     /// Brings everything to its end, then judges it all.
     async fn finish(&mut self, dispatcher: &Dispatcher) -> End {
-        if self.sync_fails {
-            // A log may be offline: only another start is sure to bring everything to its end.
+        if self.sync_fails || self.bad {
+            // A log may be offline, or lack what could not be read: only another start is sure to bring everything to its end.
             return self.violent_end();
         }
         self.disk.revive();
+        self.full = false;
         self.say("finish");
         for _ in 0..ROUNDS_MAX {
             let open = self.clients.iter_mut().map(|client| client.finish()).filter(|done| !done).count();
@@ -415,6 +448,7 @@ impl Run {
             self.advance(100).await;
         }
         self.judge(dispatcher, true).await;
+        self.check_retention_ends(dispatcher).await;
         self.say("all is well");
         End::Over
     }
@@ -428,8 +462,13 @@ impl Run {
             if self.ledger.kinds.contains_key(&place.0) {
                 let read = read_all(&partition, self.ledger.kinds[&place.0]);
                 self.say(&format!(
-                    "{}-{}: {}..{} stable {}",
-                    place.0, place.1, read.log_start, read.high_watermark, read.last_stable
+                    "{}-{}: {}..{} stable {}{}",
+                    place.0,
+                    place.1,
+                    read.log_start,
+                    read.high_watermark,
+                    read.last_stable,
+                    contents(&partition)
                 ));
                 self.ledger.check(&place, &read, settled);
             }
@@ -439,10 +478,33 @@ impl Run {
                 let Some(offset) = self.committed_offset(dispatcher, &group, (topic, partition)).await else { return };
                 self.say(&format!("{group}: {offset}"));
                 let mut said = String::new();
-                let mut ctx = Ctx { rng: &mut self.rng, ledger: &mut self.ledger, boot: self.boot, said: &mut said };
+                let mut ctx = Ctx {
+                    rng: &mut self.rng,
+                    ledger: &mut self.ledger,
+                    boot: self.boot,
+                    bad: self.bad,
+                    said: &mut said,
+                };
                 self.clients[index].committed(&mut ctx, &group, offset, settled);
             }
         }
+    }
+
+    /// Retention deletes what it has to in the end.
+    async fn check_retention_ends(&mut self, dispatcher: &Dispatcher) {
+        let broker = &dispatcher.broker;
+        // Two looks must agree that time has passed.
+        for _ in 0..3 {
+            self.advance(super::workload::RETENTION_MS as u64).await;
+            housekeeping::apply_retention(broker);
+        }
+        if let Some((_, bytes)) = retained(broker) {
+            let most = super::workload::RETENTION_BYTES + super::workload::TINY_BYTES;
+            assert!(bytes <= most, "retention by size leaves {bytes} bytes");
+        }
+        let partition = broker.partitions.get(super::workload::BY_TIME, 0).unwrap();
+        let (high_watermark, _, log_start) = partition.offsets().unwrap();
+        assert_eq!(log_start, high_watermark, "retention by time leaves old records");
     }
 
     async fn committed_offset(&mut self, dispatcher: &Dispatcher, group: &str, place: Place) -> Option<i64> {
@@ -467,7 +529,21 @@ impl Run {
     }
 }
 
-/// The batches of a coordinator's partition: their offsets, how many records, and whose.
+/// Log start offset and bytes of the partition with retention by size, where it can be used.
+fn retained(broker: &Broker) -> Option<(i64, u64)> {
+    let partition = broker.partitions.get(super::workload::BY_SIZE, 0)?;
+    partition.with_log(|log| (log.log_start_offset(), log.size_bytes()))
+}
+
+/// Retention leaves as many bytes as it was told to.
+fn check_retention_by_size(broker: &Broker, before: Option<(i64, u64)>) {
+    if let (Some((before, _)), Some((start, bytes))) = (before, retained(broker)) {
+        let enough = start == before || bytes >= super::workload::RETENTION_BYTES;
+        assert!(enough, "retention by size leaves {bytes} bytes from {start} on, it began at {before}");
+    }
+}
+
+/// The batches of a partition: their offsets, how many records, and whose.
 fn contents(partition: &Partition) -> String {
     let (_, _, mut offset) = partition.offsets().unwrap();
     let mut shown = String::new();

@@ -6,11 +6,14 @@ use taccola_base::topic::{GROUP_METADATA_TOPIC, SHARE_GROUP_STATE_TOPIC, TRANSAC
 use taccola_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 
 use super::clients::Client;
+use super::clients::classic::Classic;
 use super::clients::committer::Committer;
+use super::clients::deleter::Deleter;
 use super::clients::member::Member;
 use super::clients::producer::Producer;
 use super::clients::reader::Reader;
 use super::clients::share::Sharer;
+use super::clients::streams::Streamer;
 use super::clients::transactional::Transactional;
 use super::ledger::Kind;
 use super::rng::Rng;
@@ -47,6 +50,15 @@ const DURABLE: &str = "durable";
 const LOOSE: &str = "loose";
 const COMPACTED: &str = "compacted";
 const IN_TRANSACTIONS: &str = "transactions";
+/// Somebody deletes records of it.
+const TRIMMED: &str = "trimmed";
+pub(super) const BY_SIZE: &str = "by-size";
+pub(super) const BY_TIME: &str = "by-time";
+/// `retention.bytes` of the one, `retention.ms` of the other.
+pub(super) const RETENTION_BYTES: u64 = 10_000;
+pub(super) const RETENTION_MS: i64 = 90_000;
+/// Segments of topics with retention.
+pub(super) const TINY_BYTES: u64 = 4_096;
 
 pub(super) fn kinds() -> BTreeMap<String, Kind> {
     let kinds = [
@@ -54,6 +66,9 @@ pub(super) fn kinds() -> BTreeMap<String, Kind> {
         (LOOSE, Kind::PageCache),
         (COMPACTED, Kind::Compacted),
         (IN_TRANSACTIONS, Kind::Durable),
+        (TRIMMED, Kind::Durable),
+        (BY_SIZE, Kind::Retained(None)),
+        (BY_TIME, Kind::Retained(Some(RETENTION_MS))),
     ];
     kinds.map(|(name, kind)| (name.to_owned(), kind)).into()
 }
@@ -69,13 +84,17 @@ pub(super) fn topics() -> Vec<CreatableTopic> {
             .collect(),
         ..Default::default()
     };
-    let (small, tiny) = (("internal.segment.bytes", "8192"), ("internal.segment.bytes", "4096"));
+    let (tiny, most, oldest) = (TINY_BYTES.to_string(), RETENTION_BYTES.to_string(), RETENTION_MS.to_string());
+    let (small, tiny) = (("internal.segment.bytes", "8192"), ("internal.segment.bytes", tiny.as_str()));
     let compact = ("cleanup.policy", "compact");
     vec![
         topic(DURABLE, 2, &[small]),
         topic(LOOSE, 1, &[small]),
         topic(COMPACTED, 1, &[tiny, compact]),
         topic(IN_TRANSACTIONS, 3, &[small]),
+        topic(TRIMMED, 2, &[tiny]),
+        topic(BY_SIZE, 1, &[tiny, ("retention.bytes", &most), ("retention.ms", "-1")]),
+        topic(BY_TIME, 1, &[tiny, ("retention.ms", &oldest)]),
         topic(GROUP_METADATA_TOPIC, 2, &[tiny, compact]),
         topic(TRANSACTION_STATE_TOPIC, 2, &[tiny, compact]),
         topic(SHARE_GROUP_STATE_TOPIC, 2, &[tiny]),
@@ -94,7 +113,14 @@ pub(super) fn clients(rng: &mut Rng) -> Vec<Box<dyn Client>> {
         Box::new(Reader::new(1, IN_TRANSACTIONS, 3, true)),
         Box::new(Reader::new(2, DURABLE, 2, false)),
     ];
+    clients.push(Box::new(Producer::new(5, TRIMMED, 2, -1, true, false)));
+    clients.push(Box::new(Deleter::new(TRIMMED, 2)));
+    clients.push(Box::new(Reader::new(3, TRIMMED, 2, false)));
+    clients.push(Box::new(Producer::new(6, BY_SIZE, 1, -1, true, false)));
+    clients.push(Box::new(Producer::new(7, BY_TIME, 1, -1, true, false)));
     for number in 1..4 {
+        clients.push(Box::new(Classic::new(number, "classics", DURABLE, number == 2)));
+        clients.push(Box::new(Streamer::new(number, "streamers", IN_TRANSACTIONS)));
         clients.push(Box::new(Member::new(number, "members", IN_TRANSACTIONS)));
     }
     for number in 1..3 {

@@ -245,12 +245,19 @@ impl PartitionLog {
                 Err(error) if error.is_unreadable() => false,
                 believed => believed?,
             };
+        // What the disk could not read counts as if it had just been written: producers, epochs and indexes lack it.
+        let readable_again = log.readable_again();
+        let is_clean = is_clean && readable_again.is_none();
         // Who ended without a word may have made the folder just before.
         log.birth_dirty |= !is_clean;
         if hints.check_all {
             log.recover_all(hints.recovery_point, now_ms, &mut report)?;
         } else if !is_clean {
-            log.recover(hints.recovery_point, hints.recovery_point, now_ms, &mut report)?;
+            let point = hints.recovery_point;
+            if let Some(base) = readable_again {
+                log.remove_snapshots(|offset| offset > base)?;
+            }
+            log.recover(readable_again.map_or(point, |base| base.min(point)), point, now_ms, &mut report)?;
         }
         log.settle_offsets(&hints, is_clean, &mut report);
         log.tell_missing_beginning(&hints);
@@ -408,6 +415,36 @@ impl PartitionLog {
                 }
             }
             Err(error) => report.notes.push(format!("{QUARANTINE_FILE} cannot be read: {error}")),
+        }
+    }
+
+    /// The first segment with a range that the disk could not read once and can read now.
+    fn readable_again(&self) -> Option<i64> {
+        let is_whole = |range: &&QuarantinedRange| {
+            let segment = self.segments.iter().find(|segment| segment.base_offset == range.segment_base_offset);
+            segment.is_some_and(|segment| self.is_whole(segment, range).unwrap_or(false))
+        };
+        let unreadable = self.quarantined.iter().filter(|range| range.reason.starts_with(crate::verify::UNREADABLE));
+        unreadable.filter(is_whole).map(|range| range.segment_base_offset).min()
+    }
+
+    /// Whether batches with the right checksums fill a range.
+    fn is_whole(&self, segment: &Segment, range: &QuarantinedRange) -> Result<bool, LogError> {
+        let log = segment.open(&self.shared, &self.dir, Kind::Log)?;
+        let mut scanner = Scanner::new(&*log, range.start_position, range.end_position);
+        let mut bounds = Bounds { offset_min: range.first_offset, offset_end: range.next_valid_offset };
+        loop {
+            match scanner
+                .peek_checked(bounds)
+                .map_err(|e| LogError::io("read", segment.path(&self.dir, Kind::Log), e))?
+            {
+                Step::Batch(header) => {
+                    bounds.offset_min = header.next_offset();
+                    scanner.advance(&header);
+                }
+                Step::End => return Ok(range.start_position < range.end_position),
+                Step::Bad(_) => return Ok(false),
+            }
         }
     }
 

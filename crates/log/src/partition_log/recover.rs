@@ -12,7 +12,7 @@ use super::PartitionLog;
 use super::types::{Offset, QuarantinedRange, RecoveryReport, Replayed};
 use crate::error::{AppendError, LogError};
 use crate::file::{SegmentFile, remove_if_exists};
-use crate::producer_state::marker_of;
+use crate::producer_state::{ProducerState, marker_of};
 use crate::salvage::Salvaged;
 use crate::scan::{Bounds, Resync, Scanner, Step, contradicted_gap, resync};
 use crate::segment::{Kind, MaxTimestamp, Segment, segment_path};
@@ -59,10 +59,15 @@ impl PartitionLog {
             Some(segment) => self.scan_start(first_index, segment, from)?,
             None => return Ok(()),
         };
+        tracing::debug!(log = %self.topic_partition, from, begins = start.offset, synced_to, snapshots = ?self.snapshots, "recovering");
         self.remove_damaged_snapshots(start.offset)?;
         let quarantined_before = self.quarantined.len();
         let first_base = self.segments.get(first_index).map_or(0, |segment| segment.base_offset);
-        self.quarantined.retain(|range| range.segment_base_offset < first_base || range.end_position <= start.position);
+        let is_before = |range: &QuarantinedRange| {
+            let base = range.segment_base_offset;
+            base < first_base || (base == first_base && range.end_position <= start.position)
+        };
+        self.quarantined.retain(is_before);
         // What is not yet checked is replayed without a check only up to where checking begins.
         let mut state = self.load_producers(start.offset);
         state.high_watermark_moved(i64::MAX);
@@ -125,7 +130,13 @@ impl PartitionLog {
             segment.size = length;
             segment.index_suspect.store(true, std::sync::atomic::Ordering::Relaxed);
         }
+        let known = self.producers_at(believed);
         self.recover(base, believed, now_ms, report)?;
+        if let Some(mut known) = known.filter(|_| self.log_end_offset == believed) {
+            // Those of records that cannot be read, too.
+            known.high_watermark_moved(self.high_watermark);
+            self.producers = OnceLock::from(Box::new(known));
+        }
         self.high_watermark = self.high_watermark.min(self.log_end_offset);
         self.recovery_point = self.recovery_point.min(self.log_end_offset);
         match self.load_active(now_ms)? {
@@ -140,11 +151,25 @@ impl PartitionLog {
         }
     }
 
+    /// The producers up to an offset, as far as they are known without reading records.
+    fn producers_at(&self, end: Offset) -> Option<ProducerState> {
+        if let Some(state) = self.producers.get() {
+            return Some(ProducerState::clone(state));
+        }
+        Some(self.load_snapshot(end)).filter(|(_, at)| *at == end).map(|(state, _)| state)
+    }
+
     /// Applies a batch from the journal, with the offsets that it carries: appends one that lies behind the log's end,
     /// writes one whose place is damaged or missing back to its place, and skips one that is there. Entries come in the order in
     /// which they were staged; [`finish_replay`](Self::finish_replay) ends it.
     pub fn replay(&mut self, batch: &[u8], now_ms: i64) -> Result<Replayed, AppendError> {
         let header = self.check_batch(batch)?;
+        if header.base_offset < self.log_end_offset
+            && self.log_end_offset < header.next_offset()
+            && self.size_bytes() == 0
+        {
+            self.begin_within(&header)?;
+        }
         if header.base_offset >= self.log_end_offset {
             self.append_as_is(batch, now_ms)?;
             return Ok(Replayed::Appended);
@@ -154,6 +179,16 @@ impl PartitionLog {
             return Ok(if self.put_behind(batch, &header)? { Replayed::Repaired } else { Replayed::Present });
         };
         if self.put_back(index, batch, &header)? { Ok(Replayed::Repaired) } else { Ok(Replayed::Present) }
+    }
+
+    /// DeleteRecords moved the log's beginning into this batch, and nothing of the log itself reached the disk: it was made
+    /// anew at its start offset. It begins with the batch, as it did.
+    fn begin_within(&mut self, header: &BatchHeader) -> Result<(), LogError> {
+        let start = self.log_start_offset;
+        self.truncate_fully_and_start_at(header.base_offset, 0)?;
+        self.log_start_offset = start;
+        self.high_watermark = start;
+        Ok(())
     }
 
     /// Writes a batch to the front of a damaged range, if it fits there exactly as it was.

@@ -68,6 +68,8 @@ impl Client for Committer {
             self.lost.retain(|_, boot| *boot == ctx.boot);
         } else {
             assert!(is_retriable(code), "{}: OffsetCommit answers {code}", self.group);
+            // A disk that failed over it may have it all the same.
+            self.lost.insert(self.next, ctx.boot);
         }
         self.next += 1;
     }

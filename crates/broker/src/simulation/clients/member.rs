@@ -1,7 +1,6 @@
 //! A member of a consumer group of the new protocol (KIP-848): joins, heartbeats, gives back what it is asked to, leaves.
 //!
-//! What it was assigned is its own from the answer on until it tells that it gave it back, or until its session has run
-//! out: nobody else may be given it meanwhile. Epochs never go back, over all lives of the broker.
+//! What it was assigned nobody else may be given meanwhile. Epochs never go back, over all lives of the broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +10,7 @@ use taccola_wire::error::ErrorCode;
 use taccola_wire::messages::ConsumerGroupHeartbeatRequest;
 use taccola_wire::messages::consumer_group_heartbeat_request::TopicPartitions;
 
+use super::ownership::Ownership;
 use super::{Client, Ctx, decode, encode, is_retriable};
 use crate::simulation::network::Ask;
 use crate::simulation::world;
@@ -21,13 +21,7 @@ const SESSION_MS: i64 = 45_000;
 
 type Place = (Uuid, i32);
 
-/// What a group's members know of it together.
-#[derive(Debug, Default)]
-pub(in crate::simulation) struct GroupLedger {
-    /// Whose a partition is, and until when at least (milliseconds since 1970).
-    owners: BTreeMap<Place, (u32, i64)>,
-    epoch_max: i32,
-}
+pub(in crate::simulation) type GroupLedger = Ownership<Place>;
 
 pub(in crate::simulation) struct Member {
     number: u32,
@@ -65,8 +59,7 @@ impl Member {
 
     fn let_go(&mut self, ctx: &mut Ctx<'_>, kept: &BTreeSet<Place>) {
         let group = ctx.ledger.groups.entry(self.group.clone()).or_default();
-        let number = self.number;
-        group.owners.retain(|place, (owner, _)| *owner != number || kept.contains(place));
+        group.keep(self.number, kept);
         self.own.retain(|place| kept.contains(place));
     }
 
@@ -77,25 +70,9 @@ impl Member {
     }
 
     fn take_over(&mut self, ctx: &mut Ctx<'_>, target: BTreeSet<Place>, until_ms: i64) {
-        self.let_go(ctx, &target);
-        let now_ms = world::now_ms().unwrap();
         let group = ctx.ledger.groups.entry(self.group.clone()).or_default();
-        for place in &target {
-            let (owner, until) = group.owners.get(place).copied().unwrap_or((self.number, 0));
-            let free = owner == self.number || until <= now_ms;
-            assert!(free, "{}: {place:?} is given to member {} and still member {owner}'s", self.group, self.number);
-            group.owners.insert(*place, (self.number, until_ms));
-        }
+        group.take(&self.group, self.number, &target, until_ms);
         self.own = target;
-    }
-
-    fn renew(&mut self, ctx: &mut Ctx<'_>, until_ms: i64) {
-        let group = ctx.ledger.groups.entry(self.group.clone()).or_default();
-        for (owner, until) in group.owners.values_mut() {
-            if *owner == self.number {
-                *until = until_ms.max(*until);
-            }
-        }
     }
 }
 
@@ -173,7 +150,7 @@ impl Client for Member {
         }
         group.epoch_max = group.epoch_max.max(response.member_epoch);
         self.epoch = response.member_epoch;
-        self.renew(ctx, until_ms);
+        group.renew(self.number, until_ms);
         if let Some(assignment) = response.assignment {
             let places = |topic: &taccola_wire::messages::consumer_group_heartbeat_response::TopicPartitions| {
                 topic.partitions.iter().map(|partition| (topic.topic_id, *partition)).collect::<Vec<_>>()

@@ -1,11 +1,15 @@
 //! Simulated clients: state machines that have one request or several under way, hear what became of each, and tell the
 //! ledger what they were promised.
 
+pub(super) mod classic;
 pub(super) mod committer;
+pub(super) mod deleter;
 pub(super) mod member;
+mod ownership;
 pub(super) mod producer;
 pub(super) mod reader;
 pub(super) mod share;
+pub(super) mod streams;
 pub(super) mod transactional;
 
 use bytes::Bytes;
@@ -23,6 +27,8 @@ pub(super) struct Ctx<'a> {
     pub(super) ledger: &'a mut Ledger,
     /// Counts starts of the broker.
     pub(super) boot: u32,
+    /// Some of the disk could not be read since the last start.
+    pub(super) bad: bool,
     /// What the trace says of the last thing that happened.
     pub(super) said: &'a mut String,
 }

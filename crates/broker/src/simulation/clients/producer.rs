@@ -35,6 +35,9 @@ struct Batch {
 #[derive(Default)]
 struct Lane {
     window: VecDeque<Batch>,
+    /// Something was acknowledged. A broker that knows nothing of a producer takes any sequence, so that until then only one
+    /// batch may be under way.
+    known: bool,
     next_sequence: i32,
     next_ordinal: usize,
 }
@@ -118,6 +121,7 @@ impl Producer {
                     let offset = if base < 0 { -1 } else { base + i as i64 };
                     ctx.ledger.partition(&(self.topic.to_owned(), partition)).acked(&at, *name, offset);
                 }
+                lane.known = true;
                 lane.window.remove(index);
             }
             ErrorCode::OutOfOrderSequenceNumber if index > 0 => {}
@@ -154,7 +158,8 @@ impl Client for Producer {
         let lane = self.lanes.entry(partition).or_default();
         if lane.window.iter().all(|batch| batch.under_way.is_some()) {
             let oldest = lane.window.front().map_or(lane.next_ordinal, |batch| batch.ordinal);
-            if lane.next_ordinal - oldest >= WINDOW || self.finishing {
+            let most = if lane.known || !self.idempotent { WINDOW } else { 1 };
+            if lane.next_ordinal - oldest >= most || self.finishing {
                 return None;
             }
             self.new_batch(ctx, partition);

@@ -40,6 +40,10 @@ impl Client for Reader {
         if ctx.rng.one_in(5) {
             self.partition = ctx.rng.below(self.partitions as u64) as i32;
             self.next = 0;
+            let place = (self.topic.to_owned(), self.partition);
+            if ctx.rng.one_in(2) {
+                self.next = ctx.ledger.partition(&place).somewhere(ctx.rng);
+            }
         }
         let partition = FetchPartition {
             partition: self.partition,
@@ -78,9 +82,11 @@ impl Client for Reader {
         let data = &response.responses[0].partitions[0];
         if data.error_code != 0 {
             let out_of_range = data.error_code == ErrorCode::OffsetOutOfRange.code();
-            assert!(out_of_range || is_retriable(data.error_code), "Fetch: {}", data.error_code);
+            let damaged = ctx.bad && data.error_code == ErrorCode::CorruptMessage.code();
+            assert!(out_of_range || damaged || is_retriable(data.error_code), "Fetch: {}", data.error_code);
             *ctx.said = format!("code {}", data.error_code);
-            self.next = data.log_start_offset.max(0);
+            let place = (self.topic.to_owned(), self.partition);
+            self.next = ctx.ledger.partition(&place).somewhere(ctx.rng);
             return;
         }
         let bound = if self.committed { data.last_stable_offset } else { data.high_watermark };

@@ -562,6 +562,37 @@ fn the_journal_puts_damaged_batches_back() {
     assert_eq!((report, all(&log)), (RecoveryReport::default(), expected.0));
 }
 
+/// DeleteRecords moved the log start offset into a batch, then a power cut took all of the log.
+#[test]
+fn the_journal_puts_back_a_batch_in_which_the_log_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), LogConfig::default());
+    let mut journal = Vec::new();
+    for i in 0..4 {
+        let mut sent = producer_batch(3, 5, 0, i * 3, false);
+        log.append(&mut sent, at(0)).unwrap();
+        journal.push(sent);
+    }
+    drop(log);
+    for (start, found) in [(0, 4), (1, 4), (3, 3), (4, 3), (11, 1), (12, 0)] {
+        std::fs::remove_dir_all(dir.path().join("t-0")).unwrap();
+        std::fs::create_dir(dir.path().join("t-0")).unwrap();
+        let hints = OpenHints { log_start_offset: start, ..OpenHints::default() };
+        let (mut log, _) = open(dir.path(), LogConfig::default(), hints);
+        let appended = journal.iter().filter(|batch| log.replay(batch, 0).unwrap() == Replayed::Appended).count();
+        log.finish_replay(0).unwrap();
+        log.set_high_watermark(i64::MAX);
+        assert_eq!((appended, log.log_start_offset(), log.log_end_offset()), (found, start, 12));
+        for offset in start..12 {
+            assert_eq!(ranges(&read(&log, offset, 1).unwrap()), [(offset / 3 * 3, offset / 3 * 3 + 2)]);
+        }
+        let point = log.close(0).unwrap();
+        let hints = OpenHints { recovery_point: point, log_start_offset: start, clean: true, ..OpenHints::default() };
+        let (log, report) = open(dir.path(), LogConfig::default(), hints);
+        assert_eq!((report, log.log_start_offset(), log.log_end_offset()), (RecoveryReport::default(), start, 12));
+    }
+}
+
 #[test]
 fn truncation_around_damage() {
     for (offset, expected) in [(3, 2), (4, 4), (5, 4), (6, 6), (8, 8)] {

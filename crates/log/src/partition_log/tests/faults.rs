@@ -628,3 +628,59 @@ fn leader_epochs_that_found_no_room_are_found_again() {
     let (log, _) = open(dir.path(), LogConfig::default(), unclean(2));
     assert_eq!((log.epoch_for_offset(0), log.epoch_for_offset(1)), (Some(0), Some(7)));
 }
+
+#[test]
+fn what_could_not_be_read_at_the_first_append_is_there_at_the_next_start() {
+    for clean in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, faults) = faulty(dir.path(), LogConfig::default());
+        for i in 0..5 {
+            log.append(&mut producer_batch(2, 7, 0, i * 2, false), at(0)).unwrap();
+        }
+        log.close(0).unwrap();
+        let again = |point| {
+            let shared = LogShared::with_io(8, Box::new(FaultyIo(Arc::clone(&faults))));
+            let hints = OpenHints { recovery_point: point, clean, ..OpenHints::default() };
+            PartitionLog::open(dir.path(), tp(), None, Arc::new(LogConfig::default()), shared, hints, 0).unwrap().0
+        };
+        let mut log = again(10);
+        *faults.unreadable.lock() = Some(("00000000000000000000.log", 0..10));
+        // The first look at the tail.
+        log.append(&mut batch(1, 10, 0), at(0)).unwrap();
+        assert_eq!(log.quarantined().len(), 1);
+        let again_sent = log.append(&mut producer_batch(2, 7, 0, 8, false), at(0)).unwrap();
+        assert!(again_sent.duplicate, "who wrote what cannot be read is still known");
+        let end = log.close(0).unwrap();
+        faults.unreadable.lock().take();
+        let mut log = again(end);
+        assert_eq!((log.quarantined(), all(&log).len()), (&[][..], 6));
+        // Its producer is known again.
+        let appended = log.append(&mut producer_batch(2, 7, 0, 8, false), at(0)).unwrap();
+        assert_eq!((appended.base_offset, appended.duplicate), (8, true));
+    }
+}
+
+/// A range of a later segment at positions that were checked in the first one that recovery looks at.
+#[test]
+fn what_recovery_reads_anew_it_does_not_hold_for_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, faults) = faulty(dir.path(), small_config());
+    for i in 0..20 {
+        log.append(&mut batch(2, 100, i), at(0)).unwrap();
+    }
+    let (segments, last) = (log.segment_count(), log.active_segment().base_offset);
+    let end = log.close(0).unwrap();
+    let last: &str = format!("{last:020}.log").leak();
+    let again = |hints| {
+        let shared = LogShared::with_io(8, Box::new(FaultyIo(Arc::clone(&faults))));
+        PartitionLog::open(dir.path(), tp(), None, Arc::new(small_config()), shared, hints, 0).unwrap().0
+    };
+    let mut log = again(clean(end));
+    *faults.unreadable.lock() = Some((last, 0..10));
+    log.append(&mut batch(1, 10, 0), at(0)).unwrap();
+    assert_eq!((log.quarantined().len(), log.segment_count()), (1, segments + 1));
+    drop(log);
+    faults.unreadable.lock().take();
+    let log = again(unclean(end));
+    assert_eq!((log.quarantined(), all(&log).len()), (&[][..], 21));
+}
