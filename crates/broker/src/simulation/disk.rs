@@ -80,16 +80,13 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// With these folders on it.
-    pub(super) fn new(root: &Path, folders: &[&str], seed: u64) -> Self {
-        let names: BTreeMap<String, u64> = folders.iter().map(|name| (*name).to_owned()).zip(ROOT + 1..).collect();
-        let mut nodes: BTreeMap<u64, Node> = names.values().map(|node| (*node, new_dir())).collect();
-        let next = ROOT + 1 + names.len() as u64;
-        nodes.insert(ROOT, Node::Dir { synced: names.clone(), now: names, unsynced: Vec::new() });
+    pub(super) fn new(root: &Path, seed: u64) -> Self {
+        let mut nodes = BTreeMap::new();
+        nodes.insert(ROOT, new_dir());
         let inner = Inner {
             nodes,
             by_inode: BTreeMap::new(),
-            next,
+            next: ROOT + 1,
             operations: 0,
             dies_at: u64::MAX,
             dead: false,
@@ -98,7 +95,7 @@ impl Disk {
             bad_spot: None,
             rng: Rng(seed ^ 0xD15C),
         };
-        folders.iter().for_each(|name| fs::create_dir_all(root.join(name)).unwrap());
+        fs::create_dir_all(root).unwrap();
         Self { root: root.to_path_buf(), inner: RefCell::new(inner) }
     }
 

@@ -72,9 +72,11 @@ enum End {
 impl Run {
     pub(super) fn new(seed: u64, steps: u64, root: &std::path::Path, trace: Trace) -> Self {
         let dir = root.join("disk");
+        let disk = Rc::new(Disk::new(&dir, seed));
+        LOG_DIRS.iter().for_each(|name| drop(disk.folder(name)));
         Self {
             rng: Rng(seed),
-            disk: Rc::new(Disk::new(&dir, &LOG_DIRS, seed)),
+            disk,
             dir,
             clients: super::workload::clients(&mut Rng(seed ^ 0xC11E)),
             ledger: Ledger { kinds: super::workload::kinds(), ..Ledger::default() },
