@@ -37,8 +37,6 @@ pub(super) struct Note {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// Taccola does it differently, and better.
-    Better,
     /// Needs what Taccola does not serve, and does not say that it serves.
     OutOfScope,
     /// Fails now and then on a race inside the suite or its client.
@@ -48,7 +46,6 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn title(self) -> &'static str {
         match self {
-            Kind::Better => "deliberately different",
             Kind::OutOfScope => "out of scope",
             Kind::Unsteady => "unsteady",
         }
@@ -171,12 +168,7 @@ pub(super) const SUITES: &[Suite] = &[
         within: Duration::from_secs(HOUR),
         quick: false,
         run: cargo::run,
-        notes: &[Note {
-            test: "test_low_producers::test_base_producer_timeout",
-            kind: Kind::Better,
-            why: "a topic that Metadata creates on demand is there before the answer, so records with a timeout of 100 ms \
-                  are delivered; Kafka answers UNKNOWN_TOPIC_OR_PARTITION first, which the test counts on",
-        }],
+        notes: NONE,
     },
     Suite {
         name: "librdkafka",
