@@ -11,6 +11,8 @@ use taccola_it::{Broker, eventually};
 use taccola_wire::api::ApiKey;
 use taccola_wire::batch::{ControlRecord, RecordIter, batches};
 use taccola_wire::error::ErrorCode;
+use taccola_wire::messages::WriteTxnMarkersRequest;
+use taccola_wire::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 
 fn place() -> Place {
     ("t".to_owned(), 0)
@@ -64,6 +66,26 @@ fn trap_39_a_marker_takes_an_offset_is_never_delivered_and_looks_as_kafkas() {
         matches!(markers[..], [ControlRecord::Commit { .. }, ControlRecord::Abort { .. }]),
         "the types that Kafka writes: {markers:?}"
     );
+}
+
+#[test]
+fn a_marker_of_nobody_is_not_written() {
+    let (_broker, mut conn) = start();
+    for (producer_id, producer_epoch) in [(7, -1), (-1, 0)] {
+        for topic in ["t", "__consumer_offsets"] {
+            let topics = vec![WritableTxnMarkerTopic { name: topic.to_owned(), partition_indexes: vec![0] }];
+            let marker = WritableTxnMarker { producer_id, producer_epoch, topics, ..Default::default() };
+            let reply = conn.ask(&WriteTxnMarkersRequest { markers: vec![marker] }, 1);
+            let code = ErrorCode::from_code(reply.markers[0].topics[0].partitions[0].error_code);
+            // The topic of offsets comes with the first group.
+            let absent = topic != "t" && code == ErrorCode::UnknownTopicOrPartition;
+            assert!(
+                absent || code == ErrorCode::UnknownServerError,
+                "{topic} {producer_id} {producer_epoch}: {code:?}"
+            );
+        }
+    }
+    assert_eq!(fetch(&mut conn, "t", 0, 0).high_watermark, 0);
 }
 
 #[test]

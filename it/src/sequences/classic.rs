@@ -59,6 +59,7 @@ pub fn step(world: &mut World, rng: &mut Rng) {
             data::offsets(world, rng, &Committer { group_id, member_id: id, epoch: generation, instance: None });
         }
         17 => describe(world, rng, group),
+        18 if rng.one_in(4) => silence(world, rng),
         18 => list(world, rng),
         _ => delete(world, rng, group),
     }
@@ -116,7 +117,9 @@ fn join(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
         protocols: protocols.collect(),
         reason: None,
     };
-    let version = if instance.is_some() { version(rng, 5..=9) } else { version(rng, 0..=9) };
+    // Who is only given an id holds a group here, and not in Kafka.
+    let last = if request.group_id == world.classic[group].id { 9 } else { 3 };
+    let version = if instance.is_some() { version(rng, 5..=9) } else { version(rng, 0..=last) };
     world.park(&request, version, group, member);
 }
 
@@ -137,6 +140,33 @@ pub fn joined(world: &mut World, group: usize, member: usize, at: &str, mut repl
     reply.members.sort_by_key(|row| world.name_of(&row.member_id));
     let text = compact(&format!("{reply:?}"));
     world.note(format!("<< {at} {text}"));
+}
+
+/// A member that is not heard of, and a group without members afterwards.
+fn silence(world: &mut World, rng: &mut Rng) {
+    let group_id = format!("{}-silent", world.prefix);
+    let instance = rng.one_in(2).then(|| "i".to_owned());
+    let metadata = subscription(&[world.topics[0].name.clone()], -1, 0);
+    let request = JoinGroupRequest {
+        group_id: group_id.clone(),
+        session_timeout_ms: 300,
+        rebalance_timeout_ms: 300,
+        group_instance_id: instance.clone(),
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![JoinGroupRequestProtocol { name: "range".to_owned(), metadata }],
+        ..Default::default()
+    };
+    let name = format!("<silent {}>", world.all_names().len());
+    let version = if instance.is_some() { version(rng, 5..=9) } else { version(rng, 0..=3) };
+    let joined = world.ask_learning(&request, version, |world, reply| world.call(&reply.member_id, name), |_| ());
+    let Some(joined) = joined else { return };
+    world.pause(std::time::Duration::from_millis(1_500));
+    let member_id = joined.member_id;
+    let beat =
+        HeartbeatRequest { group_id: group_id.clone(), generation_id: 1, member_id, group_instance_id: instance };
+    world.ask(&beat, 4, |_| ());
+    let request = DescribeGroupsRequest { groups: vec![group_id], include_authorized_operations: false };
+    world.ask(&request, 5, |reply| reply.groups.iter_mut().for_each(|group| group.error_message = None));
 }
 
 fn sync(world: &mut World, rng: &mut Rng, group: usize, member: usize) {

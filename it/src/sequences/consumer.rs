@@ -1,5 +1,7 @@
 //! Members of the consumer protocol (KIP-848): two dynamic ones and two that claim the same instance, in each of two groups.
 
+use std::time::Duration;
+
 use taccola_base::Uuid;
 use taccola_wire::messages::consumer_group_heartbeat_request::TopicPartitions;
 use taccola_wire::messages::consumer_group_heartbeat_response::Assignment;
@@ -15,8 +17,6 @@ use crate::ledger::Rng;
 pub struct Group {
     pub id: String,
     members: Vec<Member>,
-    /// Somebody has subscribed by an expression: Kafka looks for its topics ten seconds later when that was so before.
-    expressed: bool,
 }
 
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl Group {
             epoch: 0,
             assigned: Vec::new(),
         };
-        Self { id, members: (0..4).map(member).collect(), expressed: false }
+        Self { id, members: (0..4).map(member).collect() }
     }
 }
 
@@ -49,6 +49,7 @@ pub fn step(world: &mut World, rng: &mut Rng) {
             let group_id = id_of(world, rng, group);
             data::commit(world, rng, &Committer { group_id, member_id: id, epoch, instance });
         }
+        14 if rng.one_in(2) => expression(world, rng),
         13 => {
             let Member { id, epoch, .. } = world.consumers[group].members[member].clone();
             let group_id = id_of(world, rng, group);
@@ -63,23 +64,64 @@ fn id_of(world: &World, rng: &mut Rng, group: usize) -> String {
 }
 
 /// What a member subscribes to.
-fn subscribe(world: &World, rng: &mut Rng, request: &mut ConsumerGroupHeartbeatRequest, version: i16, expressed: bool) {
+fn subscribe(world: &World, rng: &mut Rng, request: &mut ConsumerGroupHeartbeatRequest, version: i16) {
     let names: Vec<String> = (0..=below(rng, 2)).map(|_| world.some_topic(rng).name).collect();
-    let regex = match rng.below(7) {
-        0 => format!("{}-t.*", world.prefix),
-        1 => format!("{}-t[01]", world.prefix),
-        2 => format!("{}-t[^3]|none", world.prefix),
-        3 => String::new(),
-        4 => "(".to_owned(),
-        5 => format!("(?i){}-T2", world.prefix),
-        _ => format!("^{}-t1$", world.prefix),
-    };
-    let version = if expressed { 0 } else { version };
-    match (rng.below(6), version) {
-        (0 | 1, 1) => request.subscribed_topic_regex = Some(regex),
-        (3, _) => request.subscribed_topic_names = Some(Vec::new()),
+    match (rng.below(8), version) {
+        (0, _) => request.subscribed_topic_names = Some(Vec::new()),
+        (1, 1) => request.subscribed_topic_regex = Some(pick(rng, &["", "(", "a(?=b)"]).to_owned()),
         _ => request.subscribed_topic_names = Some(names),
     }
+}
+
+/// A group whose one member subscribes by an expression. Kafka looks for the topics afterwards, and for ten seconds not again:
+/// what the member has in the end is compared, and not in how many heartbeats it came there.
+fn expression(world: &mut World, rng: &mut Rng) {
+    let prefix = world.prefix.clone();
+    let expressions = [
+        format!("{prefix}-t.*"),
+        format!("{prefix}-t[01]"),
+        format!("{prefix}-t[^3]|none"),
+        format!("(?i){prefix}-T2"),
+        format!("^{prefix}-t1$"),
+        format!("{prefix}-t"),
+        format!(".*{prefix}-t\\d"),
+        format!("{prefix}-(?P<kind>t)(0|3)"),
+        format!("\\Q{prefix}-t0\\E"),
+        format!("{prefix}-t[[:digit:]]{{1,2}}"),
+    ];
+    let group_id = format!("{prefix}-rx{}", world.expressions);
+    world.expressions += 1;
+    let mut request = ConsumerGroupHeartbeatRequest {
+        group_id,
+        member_id: MEMBERS[0].to_owned(),
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_regex: Some(pick(rng, &expressions)),
+        subscribed_topic_names: rng.one_in(3).then(|| vec![world.some_topic(rng).name]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    let both = request.subscribed_topic_names.is_some();
+    let reply = world.ask(&request, 1, |reply| {
+        reply.error_message = None;
+        (reply.member_epoch, reply.assignment) = (0, None);
+    });
+    let Some(mut reply) = reply.filter(|reply| reply.error_code == 0) else { return };
+    world.pause(Duration::from_millis(200));
+    let mut assigned = Vec::new();
+    for _ in 0..3 {
+        if let Some(assignment) = reply.assignment.take() {
+            assigned = in_order(world, assignment);
+        }
+        request.member_epoch = reply.member_epoch;
+        let rows = assigned.iter();
+        let rows =
+            rows.map(|(topic_id, partitions)| TopicPartitions { topic_id: *topic_id, partitions: partitions.clone() });
+        request.topic_partitions = Some(rows.collect());
+        (request.subscribed_topic_regex, request.subscribed_topic_names) = (None, None);
+        let Ok(next) = world.conn.call(&request, 1) else { return };
+        reply = next;
+    }
+    world.note(format!("names, too: {both}; then: error {} {assigned:?}", reply.error_code));
 }
 
 fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
@@ -92,8 +134,6 @@ fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
         rebalance_timeout_ms: -1,
         ..Default::default()
     };
-    let own = request.group_id == world.consumers[group].id && request.member_id == id;
-    let expressed = world.consumers[group].expressed || !own;
     let owned: Vec<_> = assigned
         .iter()
         .map(|(topic_id, partitions)| TopicPartitions { topic_id: *topic_id, partitions: partitions.clone() })
@@ -104,7 +144,7 @@ fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
         0 => {
             request.rebalance_timeout_ms = pick(rng, &[60_000, 60_000, 60_000, 60_000, 60_000, 0, -1]);
             request.topic_partitions = Some(if rng.one_in(10) { owned } else { Vec::new() });
-            subscribe(world, rng, &mut request, version, expressed);
+            subscribe(world, rng, &mut request, version);
             request.server_assignor =
                 pick(rng, &[None, None, None, Some("uniform"), Some("range"), Some("none")]).map(str::to_owned);
             if rng.one_in(4) {
@@ -128,7 +168,7 @@ fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
         8 => {
             request.member_epoch = epoch;
             request.topic_partitions = Some(owned);
-            subscribe(world, rng, &mut request, version, expressed);
+            subscribe(world, rng, &mut request, version);
         }
         9 => {
             request.member_epoch = epoch;
@@ -144,7 +184,6 @@ fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
     let asked = request.member_epoch;
     let topics = world.topics.clone();
     let learned = request.member_id.is_empty();
-    let expresses = request.subscribed_topic_regex.as_deref().is_some_and(|regex| !regex.is_empty());
     let reply = world.ask_learning(
         &request,
         version,
@@ -154,21 +193,13 @@ fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
             }
         },
         |reply| {
-            // Kafka looks for the topics of an expression afterwards.
-            if expresses && reply.error_code == 0 {
-                (reply.member_epoch, reply.assignment) = (0, None);
-            }
             equal(reply, |id| topics.iter().find(|topic| topic.id == id).map(|topic| topic.name.clone()));
         },
     );
     let Some(reply) = reply else { return };
-    if expresses && reply.error_code == 0 {
-        world.pause(std::time::Duration::from_millis(150));
-    }
     if request.group_id != world.consumers[group].id || request.member_id != world.consumers[group].members[member].id {
         return;
     }
-    let at = member;
     let assigned = reply.assignment.map(|assignment| in_order(world, assignment));
     let member = &mut world.consumers[group].members[member];
     if reply.error_code == 0 {
@@ -183,10 +214,6 @@ fn heartbeat(world: &mut World, rng: &mut Rng, group: usize, member: usize) {
         member.epoch = 0;
         member.assigned.clear();
     }
-    if expresses && reply.error_code == 0 {
-        world.consumers[group].expressed = true;
-        express(world, group, at);
-    }
 }
 
 /// By the names of the topics, which are the same on both sides.
@@ -195,38 +222,6 @@ fn in_order(world: &World, assignment: Assignment) -> Vec<(Uuid, Vec<i32>)> {
     rows.sort_by_key(|(id, _)| world.topic_name(*id));
     rows.iter_mut().for_each(|(_, partitions)| partitions.sort_unstable());
     rows
-}
-
-/// Takes what an expression gives: how many steps that needs is not compared.
-fn express(world: &mut World, group: usize, at: usize) {
-    for _ in 0..2 {
-        let Group { id, members, .. } = &world.consumers[group];
-        let rows = members[at]
-            .assigned
-            .iter()
-            .map(|(id, partitions)| TopicPartitions { topic_id: *id, partitions: partitions.clone() });
-        let request = ConsumerGroupHeartbeatRequest {
-            group_id: id.clone(),
-            member_id: members[at].id.clone(),
-            instance_id: members[at].instance.clone(),
-            member_epoch: members[at].epoch,
-            rebalance_timeout_ms: -1,
-            topic_partitions: Some(rows.collect()),
-            ..Default::default()
-        };
-        let Ok(reply) = world.conn.call(&request, 1) else { return };
-        if reply.error_code == 0 {
-            let assigned = reply.assignment.map(|assignment| in_order(world, assignment));
-            let member = &mut world.consumers[group].members[at];
-            member.epoch = reply.member_epoch;
-            if let Some(assigned) = assigned {
-                member.assigned = assigned;
-            }
-        }
-    }
-    let member = &world.consumers[group].members[at];
-    let text = format!("then: epoch {} {:?}", member.epoch, member.assigned);
-    world.note(text);
 }
 
 fn equal(reply: &mut ConsumerGroupHeartbeatResponse, name: impl Fn(Uuid) -> Option<String>) {

@@ -232,7 +232,10 @@ pub fn commit(world: &mut World, rng: &mut Rng, who: &Committer) {
             partitions,
         }
     });
-    let topics = topics.collect();
+    let mut topics: Vec<OffsetCommitRequestTopic> = topics.collect();
+    // Kafka makes one of two mentions of a topic.
+    topics.sort_by_key(|topic| (topic.name.clone(), world.topic_name(topic.topic_id)));
+    topics.dedup_by(|a, b| (&a.name, a.topic_id) == (&b.name, b.topic_id));
     let request = OffsetCommitRequest {
         group_id: who.group_id.clone(),
         generation_id_or_member_epoch: if member == 2 { -1 } else { about(rng, who.epoch) },

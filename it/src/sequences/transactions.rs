@@ -367,7 +367,5 @@ fn marker(world: &mut World, rng: &mut Rng, at: usize) {
         coordinator_epoch: pick(rng, &[0, 0, 5, -1]),
         transaction_version: if version >= 2 { pick(rng, &[0, 1, 2]) } else { 0 },
     };
-    if marker.producer_epoch >= 0 {
-        world.ask(&WriteTxnMarkersRequest { markers: vec![marker] }, version, |_| ());
-    }
+    world.ask(&WriteTxnMarkersRequest { markers: vec![marker] }, version, |_| ());
 }

@@ -42,6 +42,8 @@ pub struct World {
     parked: Vec<Parked>,
     /// Whether this step may have changed something.
     pub changing: bool,
+    /// Groups so far that subscribed by an expression.
+    pub expressions: usize,
     pub topics: Vec<topics::Topic>,
     pub classic: Vec<classic::Group>,
     pub consumers: Vec<consumer::Group>,
@@ -61,6 +63,7 @@ impl World {
             log: Vec::new(),
             parked: Vec::new(),
             changing: false,
+            expressions: 0,
             topics: Vec::new(),
             classic: (0..2).map(|n| classic::Group::new(format!("{prefix}-g{n}"))).collect(),
             consumers: (0..2).map(|n| consumer::Group::new(format!("{prefix}-c{n}"))).collect(),

@@ -33,6 +33,9 @@ const DURABLE_WITHIN: Duration = Duration::from_secs(60);
 /// Markers that are appended before others have their turn on the thread.
 const APPENDS_AT_ONCE: usize = 64;
 
+/// What Kafka, which makes no batch of it, answers to a marker of nobody: only a request from outside can bring one.
+const NO_PRODUCER: ErrorCode = ErrorCode::UnknownServerError;
+
 /// A partition and what became of its marker.
 pub(crate) type Written = (Arc<str>, i32, Result<(), ErrorCode>);
 
@@ -154,6 +157,9 @@ impl Broker {
             true => ControlRecord::Commit { coordinator_epoch },
             false => ControlRecord::Abort { coordinator_epoch },
         };
+        if producer_id < 0 || producer_epoch < 0 {
+            return Err(NO_PRODUCER);
+        }
         let now_ms = clock::now_ms();
         partition.check_min_isr().map_err(|error| error_map::append(&error))?;
         let batch = end_txn_marker(now_ms, producer_id, producer_epoch, &control);
@@ -178,6 +184,9 @@ impl Broker {
 
     /// The marker in a partition of `__consumer_offsets`, where offsets wait for it.
     async fn end_in_groups(&self, marker: EndMarker, partition: i32) -> Result<(), ErrorCode> {
+        if marker.producer_id < 0 || marker.producer_epoch < 0 {
+            return Err(NO_PRODUCER);
+        }
         let ended = self.groups.call_as(
             partition,
             Caller { api_version: 0, client_id: "", client_host: "" },

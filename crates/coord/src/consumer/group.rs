@@ -133,7 +133,8 @@ impl ConsumerGroup {
         self.owners.get(topic).is_some_and(|p| p.contains_key(&partition))
     }
 
-    /// The assignor that most members ask for, when `leaving` is replaced by `coming`.
+    /// The assignor that most members ask for, when `leaving` is replaced by `coming`. Votes that are even are for uniform,
+    /// which comes first in Kafka's hash map.
     pub(crate) fn preferred_assignor(
         &self,
         leaving: Option<&Subscription>,
@@ -149,7 +150,7 @@ impl ConsumerGroup {
         if let Some(name) = coming {
             all.entry(name).or_insert(1);
         }
-        let best = all.into_iter().filter(|(_, n)| *n > 0).max_by_key(|(name, n)| (*n, std::cmp::Reverse(*name)));
+        let best = all.into_iter().filter(|(_, n)| *n > 0).max_by_key(|(name, n)| (*n, *name));
         best.map(|(name, _)| name.to_owned())
     }
 
