@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use taccola_base::planted::{Bug, planted};
 use taccola_wire::batch::BatchHeader;
 
-use super::types::{Offset, RetentionOutcome};
+use super::types::{Offset, QuarantinedRange, RetentionOutcome};
 use super::{PartitionLog, PendingRemoval};
 use crate::error::LogError;
 use crate::file::remove_if_exists;
@@ -37,11 +37,12 @@ impl PartitionLog {
         }
         let base = self.active_segment().base_offset;
         let ranges = || self.quarantined.iter().filter(|range| range.segment_base_offset == base);
-        // Damage at or behind the offset goes too; the search for the cut begins behind damage before it.
-        let damaged =
-            ranges().filter(|range| range.next_valid_offset > offset).min_by_key(|range| range.start_position);
+        // Damage at or behind the offset goes too, also what stands where no offset is left for it: the end of a segment
+        // that was cut off once, if a power cut took the cut back. The search begins behind damage before the offset.
+        let goes = |range: &&QuarantinedRange| range.next_valid_offset > offset || range.first_offset >= offset;
+        let damaged = ranges().filter(goes).min_by_key(|range| range.start_position);
         let damaged = damaged.map(|range| (range.first_offset, range.start_position));
-        let floor = ranges().filter(|range| range.next_valid_offset <= offset).map(|range| range.end_position).max();
+        let floor = ranges().filter(|range| !goes(range)).map(|range| range.end_position).max();
         let end_of_rest = self.log_end_offset;
         let Some(segment) = self.segments.last_mut() else { return Ok(()) };
         let log = segment.open(&self.shared, &self.dir, Kind::Log)?;

@@ -222,3 +222,31 @@ fn the_journal_puts_back_what_a_sealed_segment_of_a_compacted_log_lost() {
         assert_eq!((repaired, all(&log).len()), (found, before.len() - 2 + found));
     }
 }
+
+/// A power cut took back that a segment was cut off at its end, and the content of the segment that was begun there.
+#[test]
+fn what_a_lost_cut_leaves_behind_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    while log.segment_count() < 3 {
+        log.append(&mut batch(1, 200, 0), at(0)).unwrap();
+    }
+    let folder = log.dir().to_path_buf();
+    let second = log.segments[1].base_offset;
+    log.flush(0).unwrap();
+    drop(log);
+    let file = |base| crate::segment::segment_path(&folder, base, "log");
+    let stale = std::fs::read(file(second)).unwrap();
+    let mut first = std::fs::read(file(0)).unwrap();
+    first.extend_from_slice(&stale);
+    std::fs::write(file(0), &first).unwrap();
+    std::fs::write(file(second), b"").unwrap();
+    let (mut log, _) = open(dir.path(), small_config(), unclean(0));
+    assert!(log.truncate_to(second, 0).unwrap());
+    assert_eq!(log.log_end_offset(), second);
+    assert!(log.quarantined().is_empty(), "{:?}", log.quarantined());
+    assert_eq!(log.append(&mut batch(1, 10, 0), at(0)).unwrap().base_offset, second);
+    drop(log);
+    let (log, report) = open(dir.path(), small_config(), unclean(0));
+    assert_eq!((log.log_end_offset(), report.quarantined.len()), (second + 1, 0));
+}
