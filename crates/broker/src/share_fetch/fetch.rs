@@ -53,6 +53,13 @@ impl Fetched {
     }
 }
 
+/// Which look of a fetch it is.
+#[derive(Clone, Copy)]
+struct Moment {
+    comes_now: bool,
+    last: bool,
+}
+
 /// One look at all partitions.
 struct Round {
     answers: Vec<Fetched>,
@@ -91,12 +98,15 @@ pub async fn fetch(
 ) -> Vec<Fetched> {
     let deadline = Instant::now() + params.max_wait;
     let mut rounds_at_once = 0;
+    let mut comes_now = true;
     let mut readable = partitions.to_vec();
     let mut unreadable: Vec<Fetched> = Vec::new();
     loop {
         let last = Instant::now() >= deadline;
         let settings = ShareGroupSettings::of(broker, &member.group);
-        let mut round = look(broker, member, &readable, params, &settings, last);
+        let when = Moment { comes_now, last };
+        let mut round = look(broker, member, &readable, params, &settings, when);
+        comes_now = false;
         if !round.unreadable.is_empty() {
             readable.retain(|id| round.unreadable.iter().all(|row| row.id != *id));
             unreadable.append(&mut round.unreadable);
@@ -148,12 +158,12 @@ fn look(
     partitions: &[SharePartitionId],
     params: &ShareFetchParams,
     settings: &ShareGroupSettings,
-    last: bool,
+    when: Moment,
 ) -> Round {
     let mut round = Round { answers: Vec::new(), unreadable: Vec::new(), waits: Vec::new(), bytes: 0, progress: false };
     let mut turns = Vec::new();
     for id in partitions {
-        take_turn(broker, member, *id, settings, &mut round, &mut turns);
+        take_turn(broker, member, *id, settings, when.comes_now, &mut round, &mut turns);
     }
     // Turns are ended one by one below, whatever comes: nothing here waits, and a read that fails is an answer.
     let room = broker.replies.reserve(params.max_bytes, limits::FETCH_BYTES_ALWAYS);
@@ -170,7 +180,7 @@ fn look(
         round.bytes += i64::try_from(records).unwrap_or(i64::MAX);
         turn.read = read;
     }
-    let enough = last || round.bytes >= params.min_bytes.max(1) || !round.answers.is_empty();
+    let enough = when.last || round.bytes >= params.min_bytes.max(1) || !round.answers.is_empty();
     let mut left = if enough { i64::from(params.max_records) } else { 0 };
     for turn in turns {
         acquire(member, params, turn, &mut left, &mut round);
@@ -183,6 +193,7 @@ fn take_turn(
     member: &ShareMember,
     id: SharePartitionId,
     settings: &ShareGroupSettings,
+    comes_now: bool,
     round: &mut Round,
     turns: &mut Vec<Reading>,
 ) {
@@ -190,7 +201,7 @@ fn take_turn(
         Ok(partition) => partition,
         Err(error) => return round.answers.push(Fetched::error(id, error)),
     };
-    let leader = broker.share_fetch.leader(broker, &member.group, &partition);
+    let leader = broker.share_fetch.leader(broker, &member.group, &partition, comes_now);
     let (turn, version) = leader.begin_fetch(settings);
     match turn {
         Turn::Mine { fetch_offset } => turns.push(Reading { id, leader, fetch_offset, read: None }),

@@ -104,6 +104,11 @@ impl ShareLeader {
         leader
     }
 
+    /// Whether a new one must take its place for those who come now.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Ended(_))
+    }
+
     /// Asks for the right to read, and says which state that was, for [`Self::register`].
     pub(super) fn begin_fetch(&self, settings: &ShareGroupSettings) -> (Turn, u64) {
         let mut state = self.state.lock();

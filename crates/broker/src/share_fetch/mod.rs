@@ -80,14 +80,22 @@ impl ShareFetchRuntime {
         self.leaders.lock().get(group)?.get(&id).cloned()
     }
 
-    /// The share-partition; one that is not known is loaded. One that has ended stays until a fetch has told why.
-    fn leader(&self, broker: &Arc<Broker>, group: &Arc<str>, partition: &Arc<Partition>) -> Arc<ShareLeader> {
+    /// The share-partition; one that is not known is loaded. One that has ended is for a fetch that waited for it, which
+    /// tells why; for one that `comes_now` it is loaded again.
+    fn leader(
+        &self,
+        broker: &Arc<Broker>,
+        group: &Arc<str>,
+        partition: &Arc<Partition>,
+        comes_now: bool,
+    ) -> Arc<ShareLeader> {
         let id = (partition.topic_id, partition.topic_partition.partition);
         let leader_epoch = partition.leadership().leader_epoch;
         let mut leaders = self.leaders.lock();
         let leaders = leaders.entry(group.clone()).or_default();
         if let Some(leader) = leaders.get(&id) {
-            if leader.leader_epoch == leader_epoch && Arc::ptr_eq(&leader.partition, partition) {
+            let usable = !(comes_now && leader.is_ended());
+            if usable && leader.leader_epoch == leader_epoch && Arc::ptr_eq(&leader.partition, partition) {
                 return leader.clone();
             }
             leader.end(ErrorCode::NotLeaderOrFollower);
