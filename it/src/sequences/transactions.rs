@@ -142,7 +142,7 @@ fn produce(world: &mut World, rng: &mut Rng, at: usize) {
         _ => next,
     };
     // Kafka takes a transactional batch of nobody, and no marker ends it.
-    let transactional = !producer.id.is_empty() != rng.one_in(20) && producer.producer_id >= 0;
+    let transactional = producer.id.is_empty() == rng.one_in(20) && producer.producer_id >= 0;
     let epoch = epoch_of(rng, &producer);
     let id = if transactional { id_of(world, rng, &producer).max(0) } else { id_of(world, rng, &producer) };
     let (records, count) = batch(rng, Some((id, epoch, sequence)), transactional);
