@@ -72,7 +72,11 @@ impl PartitionLog {
         let mut state = self.load_producers(start.offset);
         state.high_watermark_moved(i64::MAX);
         self.producers = OnceLock::from(Box::new(state));
-        let mut epochs = self.load_epochs();
+        // What the first of two recoveries found is not in the file yet.
+        let mut epochs = match self.epochs.take() {
+            Some(known) if known.is_dirty() => *known,
+            _ => self.load_epochs(),
+        };
         let read = (!epochs.is_dirty()).then(|| epochs.entries().to_vec());
         epochs.truncate_from_end(start.offset);
         self.epochs = OnceLock::from(Box::new(epochs));

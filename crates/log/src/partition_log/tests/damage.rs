@@ -250,3 +250,34 @@ fn what_a_lost_cut_leaves_behind_does_not_come_back() {
     let (log, report) = open(dir.path(), small_config(), unclean(0));
     assert_eq!((log.log_end_offset(), report.quarantined.len()), (second + 1, 0));
 }
+
+/// The journal puts a batch back into a late segment, which is read once more; what an earlier one told stays known.
+#[test]
+fn leader_epochs_of_before_a_repair_stay_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path(), small_config());
+    log.append(&mut batch(1, 200, 0), at(0)).unwrap();
+    log.flush(0).unwrap();
+    let newer = || AppendContext { leader_epoch: 7, ..at(0) };
+    let mut sent = Vec::new();
+    while log.segment_count() < 5 {
+        let mut bytes = batch(1, 200, 0);
+        log.append(&mut bytes, newer()).unwrap();
+        sent.push(bytes);
+    }
+    let late = log.segments[3].base_offset;
+    let path = crate::segment::segment_path(log.dir(), late, "log");
+    drop(log);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at_end = bytes.len() - 5;
+    bytes[at_end] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let (mut log, report) = open(dir.path(), small_config(), unclean(1));
+    assert_eq!(report.quarantined.len(), 1);
+    for bytes in &sent {
+        log.replay(bytes, 0).unwrap();
+    }
+    log.finish_replay(0).unwrap();
+    assert!(log.quarantined().is_empty());
+    assert_eq!((log.epoch_for_offset(0), log.epoch_for_offset(1)), (Some(0), Some(7)));
+}
